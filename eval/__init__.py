@@ -1,0 +1,1 @@
+"""Evaluation: measuring a checkpoint. Uses the package's public names only."""

@@ -1,0 +1,278 @@
+"""Stage 4c: the two-stream language model on five jobs at once.
+
+    python recipes/tiny/train_lm.py --corpus DIR --text-tokenizer DIR --run DIR --export DIR --steps N
+    [--holdout-speaker theo]
+
+Jobs, drawn by weight for every example: recognition (audio -> text), synthesis (text -> text and audio in parallel),
+spoken questions (audio -> transcript, think_end, answer, and the answer's audio where a recording exists), written
+questions in the same form (so that every fact is seen without any rendering to memorise), and questions about
+instrument clips. Question domains are drawn uniformly: by count, three quarters of all questions would be sums.
+Features get noise and codes get replaced at random, so that the model does not memorise renderings.
+"""
+
+import argparse
+import json
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from questions import facts
+from safetensors.torch import load_file
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+from spikeaudio import SpeechTokenizer, SpikeAudioConfig, SpikeAudioForConditionalGeneration, SpikeAudioProcessor
+from spikeaudio.data.corpus import PackedCorpus
+from spikeaudio.prompt import build_example
+from spikeaudio.training.loop import TrainConfig, train
+
+TASKS = {"asr": 0.32, "tts": 0.28, "chat": 0.18, "text": 0.12, "aqa": 0.10}
+ASR_KINDS = {"question": 0.35, "open": 0.38, "digit": 0.17, "answer": 0.10}
+TTS_KINDS = {"answer": 0.45, "question": 0.25, "open": 0.30}
+BATCH, GROUP = 24, 20  # examples per step; GROUP batches are drawn together and sorted by length
+TTS_VOICE = "rh_bdl"
+FEATURE_NOISE = (0.0, 0.1, 0.3)  # in standard deviations of the features, one drawn per example
+CODE_REPLACED = (0.0, 0.1, 0.2)  # share of input codes replaced at random, one drawn per example
+NUMBERS = "zero one two three four five six".split()
+INSTRUCTIONS = {
+    "asr": "please transcribe the following audio",
+    "tts": "say",
+    "instrument": "which instrument is this",
+    "tempo": "is it fast or slow",
+    "count": "how many notes are there",
+}
+SIZE = dict(
+    hidden_size=192,
+    intermediate_size=640,
+    num_hidden_layers=5,
+    num_attention_heads=6,
+    num_key_value_heads=3,
+    max_position_embeddings=2048,
+    rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+    num_audio_layers=2,
+    audio_branch_layer=3,
+    audio_delay=6,
+    attention_dropout=0.0,
+    tie_word_embeddings=False,
+    initializer_range=0.04,
+)
+
+
+class Examples:
+    """Draws training examples; everything is a function of the random generator it is given."""
+
+    def __init__(
+        self,
+        corpus: PackedCorpus,
+        tokenizer: PreTrainedTokenizerFast,
+        config: SpikeAudioConfig,
+        holdout_speaker: str | None,
+    ) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.codes = np.load(corpus.folder / "codes.npy", mmap_mode="r")
+        self.features = np.load(corpus.folder / "features.npy", mmap_mode="r")
+        self.feature_scale = float(np.asarray(self.features[:20000], np.float32).std())
+        self.spans: dict[str, list[tuple[int, int]]] = {}
+        for line in (corpus.folder / "codes.jsonl").read_text().splitlines():
+            entry = json.loads(line)
+            self.spans.setdefault(entry["id"], []).append((entry["start"], entry["start"] + entry["length"]))
+        rows = [
+            row
+            for row in corpus.select(split="train")
+            if row.get("speaker") != holdout_speaker or row.get("speaker") is None
+        ]
+        self.asr = {kind: [row for row in rows if row["kind"] == kind and row["seconds"] < 12] for kind in ASR_KINDS}
+        self.tts = {
+            kind: [row for row in rows if row["kind"] == kind and row["voice"] == TTS_VOICE and "start_24k" in row]
+            for kind in TTS_KINDS
+        }
+        # plain renderings only: one voice, one rate, one pitch
+        self.tts["open"] = [row for row in self.tts["open"]]
+        self.music = [row for row in rows if row["kind"] == "music"]
+        answers = {row["text"]: row for row in self.tts["answer"]}
+        self.chat: dict[str, list[tuple[dict, dict | None]]] = {}
+        for row in rows:
+            if row["kind"] == "question":
+                self.chat.setdefault(row["domain"], []).append((row, answers.get(row["answer"])))
+        self.written: dict[str, list[tuple[str, str]]] = {}
+        for fact in facts():
+            self.written.setdefault(fact.domain, []).extend((question, fact.answer) for question in fact.questions)
+        self.ids = lru_cache(maxsize=None)(lambda text: tuple(tokenizer(text)["input_ids"]))
+
+    def clip(self, row: dict, rng: np.random.Generator, version: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(codes (S,), features (S, D)) of one rendering of the clip, disturbed."""
+        spans = self.spans[row["id"]]
+        start, end = spans[rng.integers(len(spans)) if version is None else version]
+        codes, features = np.array(self.codes[start:end], np.int64), np.array(self.features[start:end], np.float32)
+        replaced = rng.random(len(codes)) < rng.choice(CODE_REPLACED)
+        codes[replaced] = rng.integers(0, self.config.num_audio_codes, replaced.sum())
+        features += rng.standard_normal(features.shape, np.float32) * (rng.choice(FEATURE_NOISE) * self.feature_scale)
+        return codes, features
+
+    def speech(self, row: dict) -> np.ndarray:
+        """Codes of the model's own voice, undisturbed: they are targets."""
+        start, end = self.spans[row["id"]][0]
+        return np.array(self.codes[start:end], np.int64)
+
+    def draw(self, rng: np.random.Generator) -> dict:
+        """One example: streams, labels and features."""
+        task = rng.choice(list(TASKS), p=list(TASKS.values()))
+        features, codes, think = None, None, None
+        if task == "asr":
+            kind = rng.choice(list(ASR_KINDS), p=list(ASR_KINDS.values()))
+            row = self.asr[kind][rng.integers(len(self.asr[kind]))]
+            heard, features = self.clip(row, rng)
+            segments, answer = [("text", self.ids(INSTRUCTIONS["asr"])), ("audio", heard)], row["text"]
+        elif task == "tts":
+            kind = rng.choice(list(TTS_KINDS), p=list(TTS_KINDS.values()))
+            row = self.tts[kind][rng.integers(len(self.tts[kind]))]
+            segments, answer, codes = (
+                [("text", self.ids(f"{INSTRUCTIONS['tts']} {row['text']}"))],
+                row["text"],
+                self.speech(row),
+            )
+        elif task == "chat":
+            domain = list(self.chat)[rng.integers(len(self.chat))]
+            row, spoken = self.chat[domain][rng.integers(len(self.chat[domain]))]
+            heard, features = self.clip(row, rng)
+            segments, answer, think = [("audio", heard)], row["answer"], row["text"]
+            if spoken is not None and rng.random() < 0.5:
+                codes = self.speech(spoken)
+        elif task == "text":
+            domain = list(self.written)[rng.integers(len(self.written))]
+            think, answer = self.written[domain][rng.integers(len(self.written[domain]))]
+            segments = [("text", self.ids(think))]
+        else:
+            row = self.music[rng.integers(len(self.music))]
+            heard, features = self.clip(row, rng)
+            question = rng.choice(["instrument", "tempo", "count"] if row["count"] > 1 else ["instrument", "count"])
+            segments = [("text", self.ids(INSTRUCTIONS[question])), ("audio", heard)]
+            answer = NUMBERS[row["count"]] if question == "count" else row[question]
+        think_ids = None if think is None else self.ids(think)
+        example = build_example(segments, self.ids(answer), codes, think_ids, self.config)
+        return {"example": example, "features": features, "task": task}
+
+    def collate(self, drawn: list[dict]) -> dict[str, torch.Tensor]:
+        """Right-padded batch; padding carries the pad id and no label, and the causal mask keeps it out of sight."""
+        length = max(len(item["example"]) for item in drawn)
+        size = max([len(item["features"]) for item in drawn if item["features"] is not None], default=1)
+        shape = (len(drawn), length)
+        batch = {
+            "input_ids": torch.full(shape, self.config.blank_token_id),
+            "audio_input_ids": torch.full(shape, self.config.blank_token_id),
+            "labels": torch.full(shape, -100),
+            "audio_labels": torch.full(shape, -100),
+            "audio_feature_mask": torch.zeros(shape, dtype=torch.bool),
+            "audio_features": torch.zeros(len(drawn), size, self.config.audio_feature_dim),
+        }
+        for i, item in enumerate(drawn):
+            example, n = item["example"], len(item["example"])
+            for key in ("input_ids", "audio_input_ids", "audio_feature_mask", "labels", "audio_labels"):
+                batch[key][i, :n] = getattr(example, key)
+            if item["features"] is not None:
+                batch["audio_features"][i, : len(item["features"])] = torch.from_numpy(item["features"])
+        return batch
+
+    def batch(self, step: int) -> dict[str, torch.Tensor]:
+        """The batch of a step."""
+        order, groups = self._group(step // GROUP)
+        return groups[order[step % GROUP]]
+
+    @lru_cache(maxsize=1)  # noqa: B019 (one Examples per run)
+    def _group(self, group: int) -> tuple[np.ndarray, list[dict[str, torch.Tensor]]]:
+        rng = np.random.default_rng((17, group))
+        drawn = sorted((self.draw(rng) for _ in range(BATCH * GROUP)), key=lambda item: len(item["example"]))
+        return rng.permutation(GROUP), [self.collate(drawn[i * BATCH : (i + 1) * BATCH]) for i in range(GROUP)]
+
+
+def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Sum of both streams' cross-entropies."""
+    out = model(**batch, use_cache=False)
+    return {"loss": out.loss, "text": out.text_loss.detach(), "audio": out.audio_loss.detach()}
+
+
+@torch.no_grad()
+def start_from_codebook(model: SpikeAudioForConditionalGeneration, codebook: torch.Tensor) -> None:
+    """Embed every audio code as its codebook row, rotated at random: codes that sound alike start alike."""
+    rows = (codebook - codebook.mean(0)) / codebook.std()
+    rotation = torch.nn.init.orthogonal_(torch.empty(rows.shape[1], model.config.hidden_size))
+    codes = slice(model.config.audio_token_offset, model.config.audio_token_offset + len(rows))
+    model.get_input_embeddings().weight[codes] = rows @ rotation * model.config.initializer_range
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--corpus", type=Path, required=True, help="with codes.npy and features.npy by encode_corpus.py"
+    )
+    parser.add_argument("--text-tokenizer", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True, help="folder written by train_tokenizer.py --export")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--export", type=Path, required=True, help="checkpoint folder to write the model into")
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--holdout-speaker", default="theo", help="FSDD speaker to leave out")
+    parser.add_argument("--init", type=Path, help="start from the weights of this checkpoint")
+    args = parser.parse_args()
+    corpus = PackedCorpus(args.corpus)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(args.text_tokenizer)
+    control = {
+        name: tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+        for name in (
+            "blank",
+            "text_eos",
+            "media_begin",
+            "media_end",
+            "msg_end",
+            "speech_text",
+            "speech_both",
+            "think_end",
+        )
+    }
+    features = np.load(args.corpus / "features.npy", mmap_mode="r")
+    speech_tokenizer = SpeechTokenizer.from_pretrained(args.tokenizer)
+    codebook = speech_tokenizer.encoder.codebook.weight.float()
+    config = SpikeAudioConfig(
+        **SIZE,
+        vocab_size=len(tokenizer) + len(codebook),
+        audio_token_offset=len(tokenizer),
+        num_audio_codes=len(codebook),
+        audio_feature_dim=features.shape[1],
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=control["text_eos"],
+        bos_token_id=None,
+        user_start_token_id=tokenizer.convert_tokens_to_ids("<|user|>"),
+        assistant_start_token_id=tokenizer.convert_tokens_to_ids("<|assistant|>"),
+        **{f"{name}_token_id": token for name, token in control.items()},
+    )
+    torch.manual_seed(0)
+    model = SpikeAudioForConditionalGeneration._from_config(config, attn_implementation="eager", dtype=torch.float32)
+    start_from_codebook(model, codebook)
+    if args.init:
+        model.load_state_dict(
+            {name: tensor.float() for name, tensor in load_file(args.init / "model.safetensors").items()}
+        )
+    examples = Examples(corpus, tokenizer, config, args.holdout_speaker)
+    parameters = sum(p.numel() for p in model.parameters())
+    heard, spoken = sum(map(len, examples.asr.values())), sum(map(len, examples.tts.values()))
+    print(f"{parameters / 1e6:.2f} M parameters, {heard} clips to recognise, {spoken} to speak")
+    train(
+        model,
+        examples.batch,
+        loss,
+        TrainConfig(steps=args.steps, learning_rate=args.learning_rate, warmup_steps=200, weight_decay=0.05),
+        args.run,
+    )
+    model.generation_config = GenerationConfig(
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=control["text_eos"],
+        max_new_tokens=512,
+        num_beams=1,
+        do_sample=False,
+    )
+    model.to(torch.bfloat16).save_pretrained(args.export)
+    SpikeAudioProcessor.of(config, tokenizer, speech_tokenizer).save_pretrained(args.export)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,282 @@
+"""The command line: `spikeaudio transcribe|ask|speak|chat|tokenize|detokenize|doctor|demo`.
+
+Parsing and printing only; what a command does is one call of the facade (`spikeaudio.SpikeAudio`), imported when the
+command runs, so that `spikeaudio --help` needs neither torch nor transformers. Results go to standard output, anything
+else to standard error. What is wrong with the input is one sentence and exit code 2; of several files the good ones
+still get their result.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spikeaudio.pipeline import Reply, SpikeAudio
+
+SHIPPED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "spikeaudio-tiny"
+_HEARING_HZ = 16000
+
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings: wav, flac, ogg, mp3.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A recording: wav, flac, ogg, mp3.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Audio file to write (.wav, .flac).")]
+Seed = Annotated[int, typer.Option(help="Of every random number; the same seed says the same again.")]
+Model = Annotated[Path, typer.Option(help="Checkpoint folder.", envvar="SPIKEAUDIO_MODEL", show_default=False)]
+
+# rich would double the time that --help takes, and its tracebacks print every local tensor.
+app = typer.Typer(
+    name="spikeaudio",
+    help="Wav to words, words to wav. The shipped checkpoint is used unless --model or SPIKEAUDIO_MODEL names another.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Console script. Exits with 0, or with 2 and one sentence on standard error when the input is at fault."""
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except (ValueError, OSError) as error:
+        _complain(error)
+        sys.exit(2)
+
+
+@app.command()
+def transcribe(
+    files: Files,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file, one per line.")] = False,
+    model: Model = SHIPPED_CHECKPOINT,
+) -> None:
+    """What is said in recordings."""
+    spike_audio = _load(model)
+
+    def result(file: Path) -> str:
+        clip = _timed(file, lambda wav: spike_audio.transcribe(wav, _HEARING_HZ))
+        if as_json:
+            seconds = round(clip.seconds, 3)
+            return json.dumps({"file": str(file), "text": clip.result, "duration_seconds": seconds, "rtf": clip.rtf})
+        return clip.result if len(files) == 1 else f"{file}: {clip.result}"
+
+    _print_each(files, result)
+
+
+@app.command()
+def ask(
+    file: File,
+    question: Annotated[str, typer.Argument(help="About the recording, in words.")],
+    model: Model = SHIPPED_CHECKPOINT,
+) -> None:
+    """Answer a question about a recording."""
+    print(_load(model).ask(str(file), question))
+
+
+@app.command()
+def speak(
+    text: Annotated[str, typer.Argument(help="What to say.")],
+    output: Output,
+    seed: Seed = 0,
+    model: Model = SHIPPED_CHECKPOINT,
+) -> None:
+    """Read a text aloud."""
+    _check_output(output)
+    speech = _load(model).speak(text, output, seed=seed)
+    print(f"{output}: {len(speech.wav) / speech.sampling_rate:.2f} s")
+
+
+@app.command()
+def chat(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A spoken question; none: type them.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Answer aloud too; typed turns get -1, -2, ... in the name.")
+    ] = None,
+    memory: Annotated[int, typer.Option(help="Past turns that the model is shown.", min=0)] = 0,
+    seed: Seed = 0,
+    model: Model = SHIPPED_CHECKPOINT,
+) -> None:
+    """Answer a spoken question, or typed ones (or paths of recordings) line by line until an empty line."""
+    if output is not None:
+        _check_output(output)
+    spike_audio = _load(model)
+    if file is not None:
+        reply = spike_audio.chat(str(file), speech=output is not None, seed=seed)
+        print(reply.text)
+        if output is not None:
+            _save_reply(output, reply)
+        return
+    turns: list[list[dict[str, Any]]] = []
+    for number, line in enumerate(_lines(), start=1):
+        question = {"role": "user", "content": [_block(line)]}
+        messages = [message for turn in turns[len(turns) - memory :] for message in turn] + [question]
+        try:
+            reply = spike_audio.chat(messages, speech=output is not None, seed=seed)
+        except (ValueError, OSError) as error:
+            _complain(error)
+            continue
+        print(reply.text, flush=True)
+        if output is not None:
+            _save_reply(output.with_stem(f"{output.stem}-{number}"), reply)
+        turns.append([question, {"role": "assistant", "content": [{"type": "text", "text": reply.text}]}])
+
+
+@app.command()
+def tokenize(files: Files, model: Model = SHIPPED_CHECKPOINT) -> None:
+    """Recordings to codes, 12.5 per second; one JSON object per file, one per line."""
+    tokenizer = _load(model).tokenizer
+
+    def result(file: Path) -> str:
+        clip = _timed(file, lambda wav: tokenizer.encode([wav])[0].codes.tolist())
+        return json.dumps({"file": str(file), "codes": clip.result, "duration_seconds": round(clip.seconds, 3)})
+
+    _print_each(files, result)
+
+
+@app.command()
+def detokenize(
+    codes: Annotated[Path, typer.Argument(metavar="CODES.json", help="A list of codes, or what tokenize prints.")],
+    output: Output,
+    seed: Seed = 0,
+    model: Model = SHIPPED_CHECKPOINT,
+) -> None:
+    """Codes to speech."""
+    from spikeaudio.audio import save_audio
+
+    _check_output(output)
+    ids = _read_codes(codes)
+    spike_audio = _load(model)
+    wav, rate = spike_audio.detokenize(ids, seed=seed), spike_audio.decoder.sampling_rate
+    save_audio(output, wav, rate)
+    print(f"{output}: {len(wav) / rate:.2f} s")
+
+
+@app.command()
+def doctor(model: Model = SHIPPED_CHECKPOINT) -> None:
+    """Versions, devices, optional parts and the checkpoint, for a look or a bug report."""
+    from spikeaudio.doctor import report
+
+    _print_table(report(model))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write to.")] = Path("demo_out"),
+    model: Model = SHIPPED_CHECKPOINT,
+) -> None:
+    """Transcribe sample clips, speak a sentence, transcribe what was spoken, draw it."""
+    from spikeaudio.demo import run_demo
+
+    rows = run_demo(_load(model), output)
+    header = ("clip", "text", "expected", "real-time factor", "file")
+    _print_table([header, *((row.clip, row.text, row.expected, f"{row.rtf:.2f}", str(row.path)) for row in rows)])
+    print(f"\nA real-time factor below 1 is faster than the sound lasts. Files are in {output}")
+
+
+class _Clip(NamedTuple):
+    """What was made of a recording, and how long that took."""
+
+    result: Any
+    seconds: float  # the recording lasts
+    rtf: float  # seconds of work per second of sound
+
+
+def _timed(file: Path, work: "Callable[[Tensor], Any]") -> _Clip:
+    """``work(wav)`` on a file's samples at 16 kHz; reading counts as work."""
+    from spikeaudio.audio import load_audio
+
+    start = time.perf_counter()
+    wav = load_audio(file, _HEARING_HZ)
+    result = work(wav)
+    seconds = len(wav) / _HEARING_HZ
+    return _Clip(result, seconds, round((time.perf_counter() - start) / seconds, 4))
+
+
+def _load(folder: Path) -> "SpikeAudio":
+    from transformers.utils import logging
+
+    from spikeaudio import SpikeAudio
+
+    logging.disable_progress_bar()
+    return SpikeAudio.from_pretrained(folder)
+
+
+def _print_each(files: Iterable[Path], result: Callable[[Path], str]) -> None:
+    """Print each file's result as soon as it is there; exit code 2 at the end if some have none."""
+    failed = False
+    for file in files:
+        try:
+            print(result(file), flush=True)
+        except (ValueError, OSError) as error:
+            _complain(error)
+            failed = True
+    if failed:
+        raise typer.Exit(2)
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _complain(error: Exception) -> None:
+    print(f"spikeaudio: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+
+
+def _check_output(output: Path) -> None:
+    """Refuse before the work what could not be written after it."""
+    if not output.suffix:
+        raise ValueError(f"cannot tell the audio format of {output}: expected an extension such as .wav or .flac")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {output}: the folder {output.parent} does not exist")
+
+
+def _save_reply(output: Path, reply: "Reply") -> None:
+    from spikeaudio.audio import save_audio
+
+    if reply.wav is None or reply.sampling_rate is None or not len(reply.wav):
+        raise ValueError(f"the answer has no sound, so {output} was not written")
+    save_audio(output, reply.wav, reply.sampling_rate)
+
+
+def _lines() -> Iterable[str]:
+    """Lines typed (with a prompt) or piped, until the end or an empty one."""
+    while True:
+        try:
+            line = input("> " if sys.stdin.isatty() else "").strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if not line:
+            return
+        yield line
+
+
+def _block(line: str) -> dict[str, str]:
+    """A content block: a recording if the line is the path of a file, else text."""
+    return {"type": "audio", "path": line} if Path(line).is_file() else {"type": "text", "text": line}
+
+
+def _read_codes(path: Path) -> list[int]:
+    """Codes of a JSON file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it holds no list of integers.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file of codes: {path}")
+    try:
+        codes = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: expected a list of codes, or one object of `tokenize`") from error
+    if isinstance(codes, dict):
+        codes = codes.get("codes")
+    if not isinstance(codes, list) or not codes or not all(type(code) is int for code in codes):
+        raise ValueError(f"{path} holds no codes: expected a list of integers, or an object with one under 'codes'")
+    return codes

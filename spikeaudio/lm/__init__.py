@@ -1,0 +1,26 @@
+"""The two-stream language model: text and audio ids in, text and audio ids out, 12.5 steps per second."""
+
+from spikeaudio.lm.configuration import SpikeAudioConfig
+from spikeaudio.lm.embedding import FeatureAdaptor
+from spikeaudio.lm.generation import LegalTokens, SpikeAudioGenerateOutput
+from spikeaudio.lm.modeling import (
+    SpikeAudioForConditionalGeneration,
+    SpikeAudioModel,
+    SpikeAudioModelOutput,
+    SpikeAudioOutput,
+    SpikeAudioPreTrainedModel,
+)
+from spikeaudio.lm.streams import DelayPattern
+
+__all__ = [
+    "DelayPattern",
+    "FeatureAdaptor",
+    "LegalTokens",
+    "SpikeAudioConfig",
+    "SpikeAudioForConditionalGeneration",
+    "SpikeAudioGenerateOutput",
+    "SpikeAudioModel",
+    "SpikeAudioModelOutput",
+    "SpikeAudioOutput",
+    "SpikeAudioPreTrainedModel",
+]

@@ -1,0 +1,380 @@
+"""SpikeAudio: the whole model behind five verbs.
+
+    model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
+    model.transcribe("a.wav")                  model.speak("hello", "out.wav")
+    model.ask("a.wav", "Who speaks?")          model.chat("question.wav").text
+    for event in model.stream([{"role": "user", "content": [{"type": "audio", "path": "question.wav"}]}]): ...
+
+It joins the parts of a checkpoint and checks, once, that they belong together. A checkpoint that cannot hear or cannot
+speak loads all the same; the verb that needs the missing part says so. Nothing of a conversation stays on the object.
+
+A long recording is cut at pauses into pieces of at most 15 s, a long text between sentences: the language model's
+context is bounded, and so is the memory.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature
+
+from spikeaudio.audio import save_audio
+from spikeaudio.checkpoint import DETOKENIZER, VOCODER, checkpoint_folder, load_part, missing_parts
+from spikeaudio.contract import check_parts
+from spikeaudio.lm.generation import SpikeAudioGenerateOutput
+from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
+from spikeaudio.messages import Audio, Messages, is_batch
+from spikeaudio.normalization import split_sentences
+from spikeaudio.processing import SAMPLING_RATE, SpikeAudioProcessor
+from spikeaudio.prompt import spoken_text_ids
+from spikeaudio.segmentation import split_at_pauses
+from spikeaudio.speech_decoder import SpeechDecoder
+from spikeaudio.speech_model import ForcedText
+from spikeaudio.streaming import AudioTextStreamer, Event
+from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
+
+PIECE_SECONDS = 15.0
+_BATCH_PIECES = 16
+_SILENCE = 1e-4  # peak below which a recording holds nothing to transcribe: -80 dB of full scale
+_TEXT_IDS_SPARE = 16  # a transcript has at most one id per code and so many more
+_CODES_PER_TEXT_ID = 12  # about one second; speech takes a quarter of it
+_PAUSE_SECONDS = 0.2  # between two sentences
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A text that was read aloud."""
+
+    wav: Tensor  # (N,) float32
+    sampling_rate: int  # Hz
+    codes: Tensor  # (S,) long, 12.5 per second
+    text: str  # as it was read
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer in a conversation."""
+
+    text: str
+    question: str | None  # what the model understood, if it says so
+    wav: Tensor | None  # (N,) float32; None for a written answer
+    sampling_rate: int | None  # Hz of `wav`
+    codes: Tensor | None  # (S,) long
+
+
+class SpikeAudio:
+    """A loaded checkpoint.
+
+    Args:
+        model: the language model.
+        processor: texts and recordings to prompts.
+        decoder: codes to speech; None for a model that only writes.
+        folder: where it came from, for messages.
+
+    Raises:
+        ValueError: the parts do not belong together.
+    """
+
+    def __init__(
+        self,
+        model: SpikeAudioForConditionalGeneration,
+        processor: SpikeAudioProcessor,
+        decoder: SpeechDecoder | None = None,
+        folder: str | Path | None = None,
+    ) -> None:
+        check_parts(model, processor, decoder)
+        self.model = model.eval()
+        self.processor = processor
+        self._decoder = decoder
+        self._folder = folder
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> "SpikeAudio":
+        """Load a checkpoint folder.
+
+        Args:
+            folder: the checkpoint.
+            device: where to run; None: the CPU.
+            dtype: of the weights in memory; None: float32.
+
+        Raises:
+            FileNotFoundError: no such folder, or no checkpoint in it.
+            ValueError: a file is damaged, a configuration has unknown keys, or the parts do not belong together.
+        """
+        path = checkpoint_folder(folder)
+        dtype = dtype or torch.float32
+
+        def load_model(path: Path) -> SpikeAudioForConditionalGeneration:
+            return SpikeAudioForConditionalGeneration.from_pretrained(path, dtype=dtype).to(device)
+
+        model = load_part(load_model, path)
+        processor = load_part(SpikeAudioProcessor.from_pretrained, path)
+        decoder = None
+        if not missing_parts(path, DETOKENIZER, VOCODER):
+            decoder = SpeechDecoder.from_pretrained(path, device, dtype)
+        return cls(model, processor, decoder, path)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the whole checkpoint; loading it gives the same weights, bit for bit."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+        if self._decoder is not None:
+            self._decoder.save_pretrained(folder)
+
+    @property
+    def tokenizer(self) -> SpeechTokenizer:
+        """The speech tokenizer: wav -> codes and features. ValueError where the checkpoint has none."""
+        return self.processor.speech_tokenizer
+
+    @property
+    def decoder(self) -> SpeechDecoder:
+        """The speech decoder: codes -> wav. ValueError where the checkpoint has none."""
+        if self._decoder is None:
+            where = "this model" if self._folder is None else f"the checkpoint {self._folder}"
+            missing = (
+                [DETOKENIZER, VOCODER] if self._folder is None else missing_parts(self._folder, DETOKENIZER, VOCODER)
+            )
+            raise ValueError(f"{where} cannot speak: it has no {' and no '.join(f'{part}/' for part in missing)}")
+        return self._decoder
+
+    @property
+    def detokenizer(self) -> torch.nn.Module:
+        """Codes -> mel."""
+        return self.decoder.detokenizer
+
+    @property
+    def vocoder(self) -> torch.nn.Module:
+        """Mel -> wav."""
+        return self.decoder.vocoder
+
+    # -- hearing ---------------------------------------------------------------------------------------------------
+
+    def transcribe(
+        self, audio: Audio | Sequence[Audio], sampling_rate: int | None = None, **generation: Any
+    ) -> str | list[str]:
+        """What is said in one recording, or in each of a list.
+
+        Args:
+            audio: a path, or samples; any length.
+            sampling_rate: Hz of samples given as arrays; None: 16 kHz.
+            generation: keywords for the language model's `generate`.
+
+        Returns:
+            A transcript, or a list of them for a list. Silence gives an empty one.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: not audio, no samples, NaN or infinity; or a checkpoint that cannot hear.
+        """
+        recordings = audio if (many := is_batch(audio)) else [audio]
+        words: list[list[str]] = [[] for _ in recordings]
+        waiting: list[tuple[int, Tensor]] = []
+        for index, recording in enumerate(recordings):
+            for piece in split_at_pauses(self.processor.load(recording, sampling_rate), SAMPLING_RATE, PIECE_SECONDS):
+                if piece.abs().max() >= _SILENCE:
+                    waiting.append((index, piece))
+                while len(waiting) >= _BATCH_PIECES:
+                    self._transcribe_pieces(waiting[:_BATCH_PIECES], words, generation)
+                    del waiting[:_BATCH_PIECES]
+        self._transcribe_pieces(waiting, words, generation)
+        texts = [" ".join(part for part in parts if part) for parts in words]
+        return texts if many else texts[0]
+
+    def ask(self, audio: Audio, question: str, sampling_rate: int | None = None, **generation: Any) -> str:
+        """The written answer to a question about a recording.
+
+        Args:
+            audio: a path, or samples at `sampling_rate` Hz (None: 16 kHz).
+            question: about it, in words.
+            sampling_rate: Hz of samples given as an array.
+            generation: keywords for the language model's `generate`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a bad recording or question, a recording that is too long, or a checkpoint that cannot hear.
+        """
+        prompt = self.processor(question, audio, sampling_rate=sampling_rate)
+        output, length = self._generate(prompt, "text", **generation)
+        return self.processor.decode_answer(output.sequences[0, length:].cpu()).text
+
+    # -- speaking --------------------------------------------------------------------------------------------------
+
+    def speak(self, text: str, output: str | Path | None = None, seed: int = 0, **generation: Any) -> Speech:
+        """Read a text aloud.
+
+        Args:
+            text: any length; sentences are read one by one.
+            output: audio file to write as well.
+            seed: of every random number; the same seed says the same again.
+            generation: keywords for the language model's `generate`, such as `audio_temperature`.
+
+        Raises:
+            ValueError: the text is empty or holds nothing that can be said; or a checkpoint that cannot speak.
+        """
+        decoder = self.decoder
+        sentences = split_sentences(text) if self.processor.spell_out else [text]
+        wavs: list[Tensor] = []
+        codes: list[Tensor] = []
+        pause = torch.zeros(round(_PAUSE_SECONDS * decoder.sampling_rate))
+        for index, sentence in enumerate(sentences):
+            spoken = self._read(sentence, seed + index, **generation)
+            codes.append(spoken)
+            wavs += [pause] * bool(wavs) + [decoder.decode(spoken, seed + index)]
+        speech = Speech(torch.cat(wavs), decoder.sampling_rate, torch.cat(codes), " ".join(sentences))
+        if output is not None:
+            save_audio(output, speech.wav, speech.sampling_rate)
+        return speech
+
+    def detokenize(self, codes: Tensor | Sequence[int], seed: int = 0) -> Tensor:
+        """Speech of codes: (S,) -> (N,) float32 at ``decoder.sampling_rate``.
+
+        Raises:
+            ValueError: no codes, or one out of range; or a checkpoint that cannot speak.
+        """
+        codes = torch.as_tensor(codes)
+        if codes.ndim != 1 or codes.numel() == 0 or codes.is_floating_point():
+            raise ValueError(
+                f"codes must be a sequence of at least one integer, got shape {tuple(codes.shape)} of {codes.dtype}"
+            )
+        return self.decoder.decode(codes.long(), seed)
+
+    # -- conversation ----------------------------------------------------------------------------------------------
+
+    def chat(
+        self,
+        audio: Audio | Messages,
+        sampling_rate: int | None = None,
+        speech: bool = True,
+        seed: int = 0,
+        **generation: Any,
+    ) -> Reply:
+        """Answer a spoken question, or the last message of a conversation.
+
+        Args:
+            audio: a path, samples, or messages as for `SpikeAudioProcessor.apply_chat_template`.
+            sampling_rate: Hz of samples given as arrays; None: 16 kHz.
+            speech: answer aloud as well.
+            seed: of every random number.
+            generation: keywords for the language model's `generate`.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: a bad recording or message; or a checkpoint without the part that this needs.
+        """
+        decoder = self.decoder if speech else None
+        prompt = self._chat_prompt(audio, sampling_rate, speech)
+        output, length = self._generate(prompt, "audio" if speech else "text", seed=seed, **generation)
+        answer = self.processor.decode_answer(output.sequences[0, length:].cpu())
+        if decoder is None:
+            return Reply(answer.text, answer.thought, None, None, None)
+        codes = output.audio_codes[0].cpu()
+        return Reply(answer.text, answer.thought, decoder.decode(codes, seed), decoder.sampling_rate, codes)
+
+    def stream(
+        self,
+        audio: Audio | Messages,
+        sampling_rate: int | None = None,
+        speech: bool = True,
+        seed: int = 0,
+        **generation: Any,
+    ) -> Iterator[Event]:
+        """`chat`, word by word and sound by sound; takes the same arguments.
+
+        Yields:
+            TextEvent and AudioEvent in the order in which they come about; the sounds joined are `chat`'s wav.
+        """
+        decoder = self.decoder if speech else None
+        prompt = self._chat_prompt(audio, sampling_rate, speech)
+        mode = "audio" if speech else "text"
+        self._room(prompt)
+        streamer = AudioTextStreamer(self.processor, decoder, seed)
+
+        def run() -> None:
+            try:
+                self._generate(prompt, mode, seed=seed, streamer=streamer, **generation)
+            except Exception as error:  # raised again in the thread that iterates
+                streamer.fail(error)
+
+        thread = Thread(target=run, daemon=True)
+        thread.start()
+        yield from streamer
+        thread.join()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _transcribe_pieces(
+        self, pieces: Sequence[tuple[int, Tensor]], words: list[list[str]], generation: dict[str, Any]
+    ) -> None:
+        """Transcribe one batch of (recording, samples) and append to each recording's words."""
+        if not pieces:
+            return
+        tokens = self.tokenizer.encode([wav for _, wav in pieces])
+        prompt = self.processor.transcribe_tokens(tokens)
+        longest = max(len(item.codes) for item in tokens)
+        output, length = self._generate(prompt, "text", **{"max_new_tokens": longest + _TEXT_IDS_SPARE, **generation})
+        for (index, _), ids in zip(pieces, output.sequences[:, length:].cpu(), strict=True):
+            words[index].append(self.processor.decode_answer(ids).text)
+
+    def _read(self, sentence: str, seed: int, **generation: Any) -> Tensor:
+        """Codes (S,) of one sentence."""
+        ids = self.processor.text_ids(sentence)
+        prompt = self.processor.read_aloud([ids])
+        forced = spoken_text_ids(ids, self.processor.layout)
+        limit = len(forced) * _CODES_PER_TEXT_ID + self.model.config.audio_delay
+        output, _ = self._generate(
+            prompt,
+            "audio",
+            seed=seed,
+            prefix_allowed_tokens_fn=ForcedText([forced], prompt["input_ids"].shape[1]),
+            **{"max_new_tokens": limit, **generation},
+        )
+        return output.audio_codes[0].cpu()
+
+    def _chat_prompt(self, audio: Any, sampling_rate: int | None, speech: bool) -> BatchFeature:
+        if isinstance(audio, list | tuple) and audio and isinstance(audio[0], dict):
+            messages = audio
+        else:
+            messages = [{"role": "user", "content": [{"type": "audio", "audio": audio}]}]
+        return self.processor.apply_chat_template(
+            messages, sampling_rate=sampling_rate, output_modalities="both" if speech else "text"
+        )
+
+    def _room(self, prompt: BatchFeature) -> int:
+        """Positions left for the answer to a prompt.
+
+        Raises:
+            ValueError: none are left.
+        """
+        length, limit = prompt["input_ids"].shape[1], self.model.config.max_position_embeddings
+        if length >= limit:
+            raise ValueError(
+                f"the prompt takes {length} positions of 80 ms, but this model has {limit}: "
+                "give a shorter recording or text, or fewer messages"
+            )
+        return limit - length
+
+    @torch.inference_mode()
+    def _generate(self, prompt: BatchFeature, mode: str, seed: int = 0, **generation: Any) -> tuple[Any, int]:
+        """The language model's output on a prompt, and the prompt's length."""
+        room = self._room(prompt)
+        if "max_length" not in generation:
+            wanted = generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens or room
+            generation["max_new_tokens"] = min(wanted, room)
+        generation.setdefault("generator", torch.Generator().manual_seed(seed))
+        output = self.model.generate(
+            **prompt.to(self.model.device, dtype=self.model.dtype),
+            generation_mode=mode,
+            return_dict_in_generate=True,
+            **generation,
+        )
+        assert isinstance(output, SpikeAudioGenerateOutput)
+        return output, prompt["input_ids"].shape[1]

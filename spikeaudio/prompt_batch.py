@@ -1,0 +1,45 @@
+"""Prompts of unequal length as one batch of tensors: ids padded on the left, features on the right."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature
+
+from spikeaudio.prompt import Streams
+from spikeaudio.tokenizer.speech_tokenizer import SpeechTokens
+
+Row = tuple[Streams, Sequence[SpeechTokens]]
+"""A prompt, and the tokens of the recordings in it, in order."""
+
+
+def batch_prompts(rows: Sequence[Row], pad_token_id: int) -> BatchFeature:
+    """One batch of `rows`.
+
+    Args:
+        rows: B prompts with their recordings.
+        pad_token_id: fills both streams in front of shorter prompts.
+
+    Returns:
+        input_ids, audio_input_ids, attention_mask (B, T) long, and where there is a recording audio_features (B, S, D)
+        fp32 and audio_feature_mask (B, T) bool: the k-th True of a row is the place of its k-th feature.
+    """
+    length = max(len(streams) for streams, _ in rows)
+
+    def padded(ids: Tensor, value: int) -> Tensor:
+        return torch.nn.functional.pad(ids, (length - len(ids), 0), value=value)
+
+    data = {
+        "input_ids": torch.stack([padded(streams.input_ids, pad_token_id) for streams, _ in rows]),
+        "audio_input_ids": torch.stack([padded(streams.audio_input_ids, pad_token_id) for streams, _ in rows]),
+        "attention_mask": torch.stack([padded(torch.ones_like(streams.input_ids), 0) for streams, _ in rows]),
+    }
+    features = [torch.cat([item.features for item in tokens]).cpu() if tokens else None for _, tokens in rows]
+    widths = {item.shape[1] for item in features if item is not None}
+    if widths:
+        none = torch.zeros(0, widths.pop())
+        data["audio_features"] = torch.nn.utils.rnn.pad_sequence(
+            [none if item is None else item for item in features], batch_first=True
+        )
+        data["audio_feature_mask"] = torch.stack([padded(streams.audio_feature_mask, False) for streams, _ in rows])
+    return BatchFeature(data)

@@ -1,0 +1,131 @@
+"""Codes -> wav: the flow-matching detokenizer and the vocoder, joined.
+
+    codes (S,) 12.5 Hz  -> detokenizer -> mel (80, 4 S) 50 Hz -> vocoder -> wav (1920 S,) 24 kHz
+
+`decode` is `step` with everything at once, so a stream and a file hold the same samples.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spikeaudio.checkpoint import DETOKENIZER, VOCODER, load_part, missing_parts
+from spikeaudio.detokenizer.modeling import FlowMatchingDetokenizer
+from spikeaudio.detokenizer.state import DetokenizerState
+from spikeaudio.vocoder.state import VocoderState
+from spikeaudio.vocoder.vocos import VocosVocoder
+
+CODES_PER_SECOND = 12.5
+
+
+@dataclass
+class SpeechState:
+    """State of one stream of speech, owned by the caller; made by `SpeechDecoder.init_state`."""
+
+    detokenizer: DetokenizerState
+    vocoder: VocoderState
+
+    def reset(self) -> None:
+        """Start again with nothing said."""
+        self.detokenizer.reset()
+        self.vocoder.reset()
+
+    def clone(self) -> "SpeechState":
+        """An independent copy: a stream can be continued in two ways."""
+        return SpeechState(self.detokenizer.clone(), self.vocoder.clone())
+
+
+class SpeechDecoder:
+    """Detokenizer and vocoder of one voice.
+
+    Args:
+        detokenizer: codes to mel.
+        vocoder: mel to wav.
+
+    Raises:
+        ValueError: the two speak of different mels, or their rates do not make 12.5 codes a second.
+    """
+
+    def __init__(self, detokenizer: FlowMatchingDetokenizer, vocoder: VocosVocoder) -> None:
+        mels, bands = detokenizer.config.num_mels, vocoder.config.num_mels
+        if mels != bands:
+            raise ValueError(f"the detokenizer makes {mels} mel channels, but the vocoder reads {bands}")
+        samples_per_code = detokenizer.config.frames_per_code * vocoder.config.hop_length
+        if samples_per_code * CODES_PER_SECOND != vocoder.config.sampling_rate:
+            raise ValueError(
+                f"{CODES_PER_SECOND} codes a second of {samples_per_code} samples (frames_per_code * hop_length) "
+                f"do not make the vocoder's {vocoder.config.sampling_rate} Hz"
+            )
+        self.detokenizer = detokenizer
+        self.vocoder = vocoder
+
+    @classmethod
+    def from_pretrained(
+        cls, folder: str | Path, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> "SpeechDecoder":
+        """Load ``detokenizer/`` and ``vocoder/`` of a checkpoint.
+
+        Args:
+            folder: the checkpoint.
+            device: where to put them; None: the CPU.
+            dtype: of the weights in memory; None: float32.
+
+        Raises:
+            ValueError: one of the two is missing or damaged, or they do not fit together.
+        """
+        if missing := missing_parts(folder, DETOKENIZER, VOCODER):
+            parts = " and no ".join(f"{part}/" for part in missing)
+            raise ValueError(f"the checkpoint {folder} cannot speak: it has no {parts}")
+
+        dtype = dtype or torch.float32
+        detokenizer = load_part(
+            lambda path: FlowMatchingDetokenizer.from_pretrained(path, dtype=dtype), Path(folder) / DETOKENIZER
+        )
+        vocoder = load_part(lambda path: VocosVocoder.from_pretrained(path, dtype=dtype), Path(folder) / VOCODER)
+        return cls(detokenizer.to(device).eval(), vocoder.to(device).eval())
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``detokenizer/`` and ``vocoder/`` into `folder`."""
+        self.detokenizer.save_pretrained(Path(folder) / DETOKENIZER)
+        self.vocoder.save_pretrained(Path(folder) / VOCODER)
+
+    @property
+    def sampling_rate(self) -> int:
+        """Hz of the speech."""
+        return self.vocoder.config.sampling_rate
+
+    @property
+    def num_codes(self) -> int:
+        """Size of the code vocabulary."""
+        return self.detokenizer.config.num_codes
+
+    def init_state(self, seed: int = 0) -> SpeechState:
+        """State of a stream in which nothing was said yet; `seed` is the seed of the flow's noise."""
+        return SpeechState(self.detokenizer.init_state(1, seed), self.vocoder.init_state(1))
+
+    @torch.no_grad()
+    def step(self, codes: Tensor, state: SpeechState, last: bool = False) -> Tensor:
+        """Push the next codes of a stream; get the samples that they complete.
+
+        Args:
+            codes: (S,) long, S >= 0.
+            state: from `init_state`; updated in place.
+            last: no codes follow; what is pending comes out.
+
+        Returns:
+            (n,) float32 on the CPU, n >= 0; the pieces joined are `decode` of all codes.
+
+        Raises:
+            ValueError: a code out of range, or codes after the last ones.
+        """
+        mel = self.detokenizer.step(codes[None].to(self.detokenizer.device), state.detokenizer, last=last)
+        wav = self.vocoder.step(mel.to(self.vocoder.device, self.vocoder.dtype), state.vocoder, last=last)
+        return wav[0].cpu()
+
+    def decode(self, codes: Tensor, seed: int = 0) -> Tensor:
+        """Speech of a whole sequence of codes, (S,) long -> (N,) float32; without codes, no samples."""
+        if codes.ndim != 1:
+            raise ValueError(f"codes must be (S,), got shape {tuple(codes.shape)}")
+        return self.step(codes, self.init_state(seed), last=True)
