@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("checkpoints/spikeaudio-tiny"))
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--jobs", default=",".join(JOBS), help=f"of {JOBS}")
-    parser.add_argument("--limit", type=int, help="at most so many clips per figure")
+    parser.add_argument("--limit", type=int, help="at most so many clips per figure, drawn at random with a fixed seed")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     unknown = set(args.jobs.split(",")) - set(JOBS)

@@ -128,7 +128,7 @@ def main() -> None:
         arguments.eval_steps,
     )
     if arguments.export:
-        model.save_pretrained(arguments.export)
+        model.half().save_pretrained(arguments.export)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ class CodebookTrainer(nn.Module):
     """
 
     steps: Tensor
+    seen: Tensor
     count: Tensor
     total: Tensor
     reservoir: Tensor

@@ -77,5 +77,6 @@ class WhisperVQConfig(WhisperConfig):
             raise ValueError(
                 "only causal convolutions with block-causal attention exist (encoder_causal_convolution=True, "
                 "encoder_causal_attention=False, quantize_causal_encoder=False), "
-                f"got {self.encoder_causal_convolution}, {self.encoder_causal_attention}, {self.quantize_causal_encoder}"
+                f"got {self.encoder_causal_convolution}, {self.encoder_causal_attention}, "
+                f"{self.quantize_causal_encoder}"
             )

@@ -181,10 +181,9 @@ class WhisperVQEncoder(PreTrainedModel):
             frames_mask=frames_mask,
             hidden_states=tuple(states) if output_hidden_states else None,
         )
-        return self._quantize(output) if quantize else output
+        return self._quantize(output, hidden, codes_mask) if quantize else output
 
-    def _quantize(self, output: WhisperVQOutput) -> WhisperVQOutput:
-        features, mask = output.features, output.codes_mask
+    def _quantize(self, output: WhisperVQOutput, features: Tensor, mask: Tensor) -> WhisperVQOutput:
         with torch.no_grad():
             codes = self.codebook.nearest(features)  # (B, S)
         rows = self.codebook(codes).to(features.dtype)

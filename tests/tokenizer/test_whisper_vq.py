@@ -100,15 +100,18 @@ def test_positions_are_sinusoids_and_the_ear_is_loud_enough(encoder):
     assert content.std() > 0.3 * encoder.embed_positions.weight[:64].std()
 
 
-def test_saved_and_loaded_again_is_bit_equal_with_layers_after_pooling(encoder, tmp_path):
+def test_saved_and_loaded_again_has_the_same_bits_and_codes_with_layers_after_pooling(encoder, tmp_path):
     tokenizer = SpeechTokenizer(WhisperFeatureExtractor(feature_size=80), encoder)
     wavs = [torch.randn(9000) * 0.1, torch.randn(1) * 0.1, torch.randn(20480) * 0.1]
     tokenizer.save_pretrained(tmp_path)
     again = SpeechTokenizer.from_pretrained(tmp_path)
+    for name, tensor in encoder.state_dict().items():
+        assert torch.equal(tensor, again.encoder.state_dict()[name])
     for wav, first, second in zip(wavs, tokenizer.encode(wavs), again.encode(wavs), strict=True):
         assert len(first.codes) == -(-len(wav) // 1280)
         assert torch.equal(first.codes, second.codes)
-        assert torch.equal(first.features, second.features)
+        # Equal weights at another address: the CPU's one-row product may round differently (measured 1.5e-8).
+        torch.testing.assert_close(first.features, second.features, rtol=0, atol=1e-6)
         assert first.features.dtype == torch.float32
 
 

@@ -14,9 +14,10 @@ CONFIG = WhisperVQConfig(
     encoder_ffn_dim=64,
     pooling_position=1,
     quantize_position=2,
-    quantize_vocab_size=16,
+    quantize_vocab_size=32,
     quantize_causal_block_size=200,
     quantize_loss_scale=1.0,
+    quantize_restart_interval=20,
     max_source_positions=200,
     init_std=0.1,
 )
@@ -37,25 +38,25 @@ def test_best_path_merges_repeats_and_drops_blanks_and_padding():
 
 
 def test_learns_a_batch_through_warmup_and_codes(tmp_path):
-    trainer = TokenizerTrainer(CONFIG, warmup_steps=60, head_layers=1)
-    mel = torch.randn(4, 80, 96)
-    mask = torch.ones(4, 96)
-    mask[3, 64:] = 0
+    trainer = TokenizerTrainer(CONFIG, warmup_steps=120, head_layers=1)
+    mel = torch.randn(4, 80, 48)
+    mask = torch.ones(4, 48)
+    mask[3, 32:] = 0
     rows = [spell(text) for text in ("one", "two", "nine", "six")]
     targets, lengths = (
         torch.tensor([letter for row in rows for letter in row]),
         torch.tensor([len(row) for row in rows]),
     )
-    optimizer = torch.optim.AdamW([p for p in trainer.parameters() if p.requires_grad], 3e-3)
+    optimizer = torch.optim.AdamW([p for p in trainer.parameters() if p.requires_grad], 5e-3)
     figures = []
-    for _ in range(150):
+    for _ in range(180):
         values = trainer(mel, mask, targets, lengths)
         values["loss"].backward()
         optimizer.step()
         optimizer.zero_grad()
         figures.append({name: float(value.detach()) for name, value in values.items()})
-    assert figures[59]["perplexity"] == 0 and figures[-1]["perplexity"] > 1  # continuous first, then codes
-    assert figures[-1]["ctc_tokens"] < 0.3 * figures[0]["ctc_tokens"]
+    assert figures[119]["perplexity"] == 0 and figures[-1]["perplexity"] > 1  # continuous first, then codes
+    assert figures[-1]["ctc_tokens"] < 0.2  # nats per letter; guessing letters costs about 3
     trainer.eval()
     with torch.no_grad():
         out = trainer.log_probs(mel, mask)
