@@ -65,6 +65,8 @@ def test_readme_links_lead_somewhere() -> None:
     if not README.is_file():
         pytest.skip("no README.md yet")
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", README.read_text())
+    if not (ROOT / "checkpoints" / "spikeaudio-tiny" / "config.json").is_file():
+        links = [link for link in links if not link.startswith("checkpoints/")]  # a clone without the weights
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
