@@ -8,7 +8,7 @@
 It joins the parts of a checkpoint and checks, once, that they belong together. A checkpoint that cannot hear or cannot
 speak loads all the same; the verb that needs the missing part says so. Nothing of a conversation stays on the object.
 
-A long recording is cut at pauses into pieces of at most 15 s, a long text between sentences: the language model's
+A long recording is cut at pauses into pieces the model can take, a long text between sentences: the language model's
 context is bounded, and so is the memory.
 """
 
@@ -37,7 +37,6 @@ from spikeaudio.speech_model import ForcedText
 from spikeaudio.streaming import AudioTextStreamer, Event
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 
-PIECE_SECONDS = 15.0
 _BATCH_PIECES = 16
 _SILENCE = 1e-4  # peak below which a recording holds nothing to transcribe: -80 dB of full scale
 _TEXT_IDS_SPARE = 16  # a transcript has at most one id per code and so many more
@@ -179,7 +178,9 @@ class SpikeAudio:
         words: list[list[str]] = [[] for _ in recordings]
         waiting: list[tuple[int, Tensor]] = []
         for index, recording in enumerate(recordings):
-            for piece in split_at_pauses(self.processor.load(recording, sampling_rate), SAMPLING_RATE, PIECE_SECONDS):
+            for piece in split_at_pauses(
+                self.processor.load(recording, sampling_rate), SAMPLING_RATE, self.processor.piece_seconds
+            ):
                 if piece.abs().max() >= _SILENCE:
                     waiting.append((index, piece))
                 while len(waiting) >= _BATCH_PIECES:

@@ -64,6 +64,8 @@ class SpikeAudioProcessor(ProcessorMixin):
         speech_request: text before a text that is to be read aloud.
         spell_out: write texts out in a-z, ' and spaces before tokenizing (:mod:`spikeaudio.normalization`); off for
             models whose tokenizer takes any text.
+        piece_seconds: longest recording, in seconds, that the model transcribes well at once; follows from the clips
+            it was trained on.
         chat_template: unused; transformers passes it.
 
     Raises:
@@ -79,6 +81,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         transcription_request: str = "please transcribe the following audio",
         speech_request: str = "say",
         spell_out: bool = True,
+        piece_seconds: float = 15.0,
         chat_template: str | None = None,
     ) -> None:
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
@@ -88,6 +91,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         self.transcription_request = transcription_request
         self.speech_request = speech_request
         self.spell_out = spell_out
+        self.piece_seconds = piece_seconds
         self._speech = speech
         self._folder: str | None = None
 

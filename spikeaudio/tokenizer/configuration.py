@@ -5,6 +5,7 @@ vector quantization after layer `quantize_position`. The published model pools a
 32); a smaller model may pool earlier and run its upper layers at the token rate of 12.5 Hz, which costs a quarter.
 """
 
+from dataclasses import fields
 from typing import Any
 
 from transformers import WhisperConfig
@@ -57,7 +58,7 @@ class WhisperVQConfig(WhisperConfig):
     encoder_causal_convolution: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        valid = set(type(self).__dataclass_fields__) | set(self.attribute_map)
+        valid = {field.name for field in fields(self)} | set(self.attribute_map)
         if unknown := sorted(set(kwargs) - valid - _TRANSFORMERS_KEYS):
             raise ValueError(f"unknown keys {unknown} for {type(self).__name__}; valid keys are {sorted(valid)}")
         super().__post_init__(**kwargs)
