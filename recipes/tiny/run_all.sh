@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Train spikeaudio-tiny from nothing. Every stage resumes where it was stopped; a finished stage is skipped. Stages that do not need each
 # other run side by side, one thread each: two single-threaded processes beat one with two threads.
+# The step counts are those of the shipped checkpoint; more of the tokenizer pays most.
 #   recipes/tiny/run_all.sh DATA WORK CHECKPOINT        (about three hours on two cores; engines first: recipes/tiny/install_engines.sh)
 set -euo pipefail
 data=$1 work=$2 out=$3
@@ -20,12 +21,12 @@ stage() { # stage NAME COMMAND... : run once
 stage corpus python "$here/make_corpus.py" --data "$data" --corpus "$work/corpus"
 stage vocoder python "$here/train_vocoder.py" --corpus "$work/corpus" --run "$work/vocoder" --steps 4000 --export "$out/vocoder" &
 beside=$!
-stage tokenizer python "$here/train_tokenizer.py" --corpus "$work/corpus" --run "$work/tokenizer" --steps 3000 --holdout-speaker theo --export "$out/speech_tokenizer"
+stage tokenizer python "$here/train_tokenizer.py" --corpus "$work/corpus" --run "$work/tokenizer" --steps 2700 --holdout-speaker theo --export "$out/speech_tokenizer"
 wait "$beside"
 stage encode python "$here/encode_corpus.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer"
 stage text python "$here/train_text_tokenizer.py" --corpus "$work/corpus" --out "$work/text"
-stage detokenizer python "$here/train_detokenizer.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer" --run "$work/detokenizer" --voice rh_bdl --export "$out/detokenizer" &
+stage detokenizer python "$here/train_detokenizer.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer" --run "$work/detokenizer" --voice rh_bdl --steps 2150 --export "$out/detokenizer" &
 beside=$!
-stage lm python "$here/train_lm.py" --corpus "$work/corpus" --text-tokenizer "$work/text" --tokenizer "$out/speech_tokenizer" --run "$work/lm" --export "$out"
+stage lm python "$here/train_lm.py" --corpus "$work/corpus" --text-tokenizer "$work/text" --tokenizer "$out/speech_tokenizer" --run "$work/lm" --steps 2800 --export "$out"
 wait "$beside"
 echo "checkpoint in $out; measure it: python -m eval.tiny_floors --model $out --corpus $work/corpus"
