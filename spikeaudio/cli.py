@@ -75,7 +75,7 @@ def ask(
     model: Model = SHIPPED_CHECKPOINT,
 ) -> None:
     """Answer a question about a recording."""
-    print(_load(model).ask(str(file), question))
+    typer.echo(_load(model).ask(str(file), question))
 
 
 @app.command()
@@ -88,7 +88,7 @@ def speak(
     """Read a text aloud."""
     _check_output(output)
     speech = _load(model).speak(text, output, seed=seed)
-    print(f"{output}: {len(speech.wav) / speech.sampling_rate:.2f} s")
+    typer.echo(f"{output}: {len(speech.wav) / speech.sampling_rate:.2f} s")
 
 
 @app.command()
@@ -107,7 +107,7 @@ def chat(
     spike_audio = _load(model)
     if file is not None:
         reply = spike_audio.chat(str(file), speech=output is not None, seed=seed)
-        print(reply.text)
+        typer.echo(reply.text)
         if output is not None:
             _save_reply(output, reply)
         return
@@ -120,7 +120,7 @@ def chat(
         except (ValueError, OSError) as error:
             _complain(error)
             continue
-        print(reply.text, flush=True)
+        typer.echo(reply.text)
         if output is not None:
             _save_reply(output.with_stem(f"{output.stem}-{number}"), reply)
         turns.append([question, {"role": "assistant", "content": [{"type": "text", "text": reply.text}]}])
@@ -153,7 +153,7 @@ def detokenize(
     spike_audio = _load(model)
     wav, rate = spike_audio.detokenize(ids, seed=seed), spike_audio.decoder.sampling_rate
     save_audio(output, wav, rate)
-    print(f"{output}: {len(wav) / rate:.2f} s")
+    typer.echo(f"{output}: {len(wav) / rate:.2f} s")
 
 
 @app.command()
@@ -175,7 +175,7 @@ def demo(
     rows = run_demo(_load(model), output)
     header = ("clip", "text", "expected", "real-time factor", "file")
     _print_table([header, *((row.clip, row.text, row.expected, f"{row.rtf:.2f}", str(row.path)) for row in rows)])
-    print(f"\nA real-time factor below 1 is faster than the sound lasts. Files are in {output}")
+    typer.echo(f"\nA real-time factor below 1 is faster than the sound lasts. Files are in {output}")
 
 
 class _Clip(NamedTuple):
@@ -211,7 +211,7 @@ def _print_each(files: Iterable[Path], result: Callable[[Path], str]) -> None:
     failed = False
     for file in files:
         try:
-            print(result(file), flush=True)
+            typer.echo(result(file))
         except (ValueError, OSError) as error:
             _complain(error)
             failed = True
@@ -222,11 +222,11 @@ def _print_each(files: Iterable[Path], result: Callable[[Path], str]) -> None:
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _complain(error: Exception) -> None:
-    print(f"spikeaudio: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    typer.echo(f"spikeaudio: {' '.join(str(error).split())}", err=True)
 
 
 def _check_output(output: Path) -> None:
