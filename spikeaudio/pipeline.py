@@ -29,8 +29,9 @@ from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.messages import Audio, Messages, is_batch
 from spikeaudio.normalization import split_sentences
-from spikeaudio.processing import SAMPLING_RATE, SpikeAudioProcessor
+from spikeaudio.processing import SpikeAudioProcessor
 from spikeaudio.prompt import spoken_text_ids
+from spikeaudio.raw_audio import SAMPLING_RATE
 from spikeaudio.segmentation import split_at_pauses
 from spikeaudio.speech_decoder import SpeechDecoder
 from spikeaudio.speech_model import ForcedText

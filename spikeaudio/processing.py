@@ -13,7 +13,7 @@ speech recognition pipeline wants passes 16 kHz samples through: making features
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +37,19 @@ from spikeaudio.messages import (
     refuse_keywords,
 )
 from spikeaudio.normalization import normalize_text
-from spikeaudio.prompt import Answer, GenerationMode, PromptLayout, Segment, Turn, build_prompt, without_thoughts
+from spikeaudio.prompt import (
+    Answer,
+    DecodedAnswer,
+    GenerationMode,
+    PromptLayout,
+    Segment,
+    Turn,
+    build_prompt,
+    without_thoughts,
+)
 from spikeaudio.prompt_batch import Row, batch_prompts
+from spikeaudio.raw_audio import SAMPLING_RATE, raw_audio_extractor
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer, SpeechTokens
-
-SAMPLING_RATE = 16000  # Hz, of what the model hears
-
-
-@dataclass(frozen=True)
-class DecodedAnswer:
-    """The text of an answer, and the thought that came before it, if any."""
-
-    text: str
-    thought: str | None = None
 
 
 class SpikeAudioProcessor(ProcessorMixin):
@@ -101,8 +101,6 @@ class SpikeAudioProcessor(ProcessorMixin):
     ) -> "SpikeAudioProcessor":
         """Assemble the processor of a model from its config and two tokenizers."""
         return cls(raw_audio_extractor(), tokenizer, speech, PromptLayout.of(config), **kwargs)
-
-    # -- loading and saving ----------------------------------------------------------------------------------------
 
     @classmethod
     def _get_arguments_from_pretrained(
@@ -160,8 +158,6 @@ class SpikeAudioProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """Names of what `__call__` returns."""
         return ["input_ids", "audio_input_ids", "audio_features", "audio_feature_mask", "attention_mask"]
-
-    # -- prompts ---------------------------------------------------------------------------------------------------
 
     def __call__(
         self,
@@ -333,8 +329,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         return build_prompt(last, self.layout, mode, turns), heard
 
     def _past_answer(self, blocks: Sequence[Block], sampling_rate: int | None) -> Answer:
-        texts = [block["text"] for block in blocks if block["type"] == "text"]
-        spoken = [block for block in blocks if block["type"] == "audio"]
+        texts, spoken = ([b for b in blocks if b["type"] == kind] for kind in ("text", "audio"))
         if not texts or len(spoken) > 1:
             raise ValueError(
                 "an assistant's message holds text and at most one audio block, "
@@ -346,13 +341,11 @@ class SpikeAudioProcessor(ProcessorMixin):
             if codes is None:
                 [tokens] = self._tokens([recording_of(spoken[0])], spoken[0].get("sampling_rate", sampling_rate))
                 codes = tokens.codes
-        return Answer(self.text_ids(" ".join(texts)), codes)
+        return Answer(self.text_ids(" ".join(block["text"] for block in texts)), codes)
 
     def _batch(self, rows: Sequence[Row]) -> BatchFeature:
         pad = self.tokenizer.pad_token_id
         return batch_prompts(rows, self.layout.blank_token_id if pad is None else pad)
-
-    # -- answers ---------------------------------------------------------------------------------------------------
 
     def decode_answer(self, ids: Tensor | Sequence[int]) -> DecodedAnswer:
         """What the generated part of a text stream says, up to its end."""
@@ -405,12 +398,3 @@ class SpikeAudioProcessor(ProcessorMixin):
                 "and a model with detokenizer/ and vocoder/"
             )
         return [wave.float().cpu().numpy() for wave in waves]
-
-
-def raw_audio_extractor(stored: dict[str, Any] | None = None) -> Wav2Vec2FeatureExtractor:
-    """A feature extractor whose features are the samples: 16 kHz, as they are, padded on the left like prompts."""
-    if stored:
-        return Wav2Vec2FeatureExtractor.from_dict(stored)
-    return Wav2Vec2FeatureExtractor(
-        feature_size=1, sampling_rate=SAMPLING_RATE, do_normalize=False, return_attention_mask=True, padding_side="left"
-    )

@@ -94,6 +94,14 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class DecodedAnswer:
+    """The text of a generated answer, and the thought that came before it, if any."""
+
+    text: str
+    thought: str | None = None
+
+
+@dataclass(frozen=True)
 class Streams:
     """The two aligned streams of one conversation, T positions of 80 ms."""
 

@@ -21,8 +21,9 @@ from spikeaudio.checkpoint import checkpoint_folder
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
-from spikeaudio.processing import SAMPLING_RATE, SpikeAudioProcessor
+from spikeaudio.processing import SpikeAudioProcessor
 from spikeaudio.prompt import PromptLayout, spoken_text_ids
+from spikeaudio.raw_audio import SAMPLING_RATE
 from spikeaudio.speech_decoder import SpeechDecoder
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from augmentation import change_speed
 from tqdm import tqdm
 
 from spikeaudio import SpeechTokenizer, WhisperVQEncoder
@@ -21,15 +22,17 @@ from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, whisper_log
 
 VERSIONS = {"digit": 6}  # renderings of a training clip by kind: a digit takes half a second, and few people spoke them
 OTHER_VERSIONS = 2
+SPEED_CHANGE = {"digit": 0.2, "music": 0.0}  # at most; the tempo of music is asked for
+OTHER_SPEED_CHANGE = 0.12
 BATCH_SECONDS = 60.0
 LONGEST_SECONDS = 12.0
 
 
-def disturbed(wav: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One more rendering: speed +-12 %, gain -10..+4 dB, white noise at 15-40 dB, up to 0.25 s of silence around it."""
-    length = int(len(wav) / rng.uniform(0.88, 1.12))
-    wav = np.interp(np.linspace(0, len(wav) - 1, length), np.arange(len(wav)), wav)
-    noise = rng.standard_normal(length) * np.sqrt((wav**2).mean()) * 10 ** (-rng.uniform(15, 40) / 20)
+def disturbed(wav: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """One more rendering: other speed, gain -10..+4 dB, white noise at 15-40 dB, up to 0.25 s of silence around it."""
+    change = SPEED_CHANGE.get(kind, OTHER_SPEED_CHANGE)
+    wav = change_speed(wav, rng.uniform(1 - change, 1 + change))
+    noise = rng.standard_normal(len(wav)) * np.sqrt((wav**2).mean()) * 10 ** (-rng.uniform(15, 40) / 20)
     wav = (wav + noise) * 10 ** (rng.uniform(-10, 4) / 20)
     return np.pad(wav, (rng.integers(0, 4000), rng.integers(0, 4000))).clip(-1, 1).astype(np.float32)
 
@@ -69,7 +72,7 @@ def main() -> None:
         wavs = []
         for row, version in part:
             rng = np.random.default_rng((row["start_16k"], version))
-            wavs.append(disturbed(corpus.wav(row), rng) if version else corpus.wav(row))
+            wavs.append(disturbed(corpus.wav(row), row["kind"], rng) if version else corpus.wav(row))
         for (row, version), (clip_codes, clip_features) in zip(part, encode(encoder, wavs), strict=True):
             codes.append(clip_codes)
             features.append(clip_features)

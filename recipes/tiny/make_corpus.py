@@ -27,6 +27,7 @@ import numpy as np
 import soundfile
 import soxr
 from music import music_rows
+from noise import noise_rows
 from questions import facts
 from tqdm import tqdm
 
@@ -298,6 +299,7 @@ def main() -> None:
     parser.add_argument("--soundfont", type=Path, default=Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"))
     parser.add_argument("--scale", type=float, default=1.0, help="share of the sentences to synthesise")
     parser.add_argument("--music-clips", type=int, default=3600)
+    parser.add_argument("--noise-clips", type=int, default=720)
     parser.add_argument("--workers", type=int, default=4)
     args = parser.parse_args()
     sentences = open_sentences(args.wordnet, args.data / "ljspeech_subset" / "metadata.csv")
@@ -305,7 +307,8 @@ def main() -> None:
     print(f"{len(sentences)} open sentences, {len(facts())} facts, {len(jobs)} utterances to synthesise")
     rows = run_jobs(jobs, args.corpus / "raw", args.workers)
     rows += music_rows(args.corpus / "music", args.soundfont, args.music_clips)
-    pack(rows + real_rows(args.data), args.corpus / "raw", args.corpus)
+    rows += real_rows(args.data) + noise_rows(args.corpus / "noise", args.noise_clips)
+    pack(rows, args.corpus / "raw", args.corpus)
 
 
 if __name__ == "__main__":

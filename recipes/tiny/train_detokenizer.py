@@ -177,6 +177,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--voice", default="rh_bdl")
     parser.add_argument("--eval-steps", type=int, default=500)
+    parser.add_argument("--init", type=Path, help="start from the weights of this detokenizer")
     parser.add_argument("--export", type=Path, help="folder for the finished detokenizer")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
@@ -199,6 +200,10 @@ def main() -> None:
     statistics = dict(mel_mean=round(float(mel.mean()), 4), mel_std=round(float(mel.std()), 4))
     detokenizer = FlowMatchingDetokenizer(DetokenizerConfig(num_codes=len(codebook), **SIZE, **STREAMING, **statistics))
     start_from_codebook(detokenizer, codebook)
+    if args.init:
+        detokenizer.load_state_dict(
+            FlowMatchingDetokenizer.from_pretrained(args.init, dtype=torch.float32).state_dict()
+        )
     model = WeightAverage(detokenizer, MAX_DECAY)
     config = TrainConfig(steps=args.steps, learning_rate=LEARNING_RATE)
     train(model, make_batch(clips), loss, config, args.run, make_evaluate(clips), args.eval_steps)

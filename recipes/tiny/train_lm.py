@@ -3,11 +3,16 @@
     python recipes/tiny/train_lm.py --corpus DIR --text-tokenizer DIR --run DIR --export DIR --steps N
     [--holdout-speaker theo]
 
+A run may be stopped and go on with another number of processes (``accelerate launch --cpu --num_processes 2``): every
+process then adds a batch to each step.
+
 Jobs, drawn by weight for every example: recognition (audio -> text), synthesis (text -> text and audio in parallel),
 spoken questions (audio -> transcript, think_end, answer, and the answer's audio where a recording exists), written
 questions in the same form (so that every fact is seen without any rendering to memorise), and questions about
-instrument clips. Question domains are drawn uniformly: by count, three quarters of all questions would be sums.
-Features get noise and codes get replaced at random, so that the model does not memorise renderings.
+instrument clips. Question domains are drawn by the square root of their size: by size, three quarters
+of all questions would be sums; uniformly, a sum would be seen ten times less often than a day. Noise is recognised as
+nothing, and some clips are joined, since people do not stop after one sentence. Features get noise and codes get
+replaced at random, so that the model does not memorise renderings.
 """
 
 import argparse
@@ -17,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from questions import facts
 from safetensors.torch import load_file
 from transformers import GenerationConfig, PreTrainedTokenizerFast
@@ -26,8 +32,10 @@ from spikeaudio.data.corpus import PackedCorpus
 from spikeaudio.prompt import build_example
 from spikeaudio.training.loop import TrainConfig, train
 
-TASKS = {"asr": 0.32, "tts": 0.28, "chat": 0.18, "text": 0.12, "aqa": 0.10}
-ASR_KINDS = {"question": 0.35, "open": 0.38, "digit": 0.17, "answer": 0.10}
+TASKS = {"asr": 0.38, "tts": 0.24, "chat": 0.16, "text": 0.08, "aqa": 0.14}
+ASR_KINDS = {"question": 0.25, "open": 0.46, "digit": 0.18, "answer": 0.08, "noise": 0.03}
+JOINED = {"digit": (0.5, 4), "question": (0.1, 2), "answer": (0.1, 2), "open": (0.1, 2)}  # how often, how many at most
+AQA_QUESTIONS = {"instrument": 0.2, "tempo": 0.3, "count": 0.5}  # harder ones more often
 TTS_KINDS = {"answer": 0.45, "question": 0.25, "open": 0.30}
 BATCH, GROUP = 24, 20  # examples per step; GROUP batches are drawn together and sorted by length
 TTS_VOICE = "rh_bdl"
@@ -59,6 +67,13 @@ SIZE = dict(
 )
 
 
+def draw_by_domain(entries: dict[str, list], rng: np.random.Generator) -> tuple:
+    """One entry; its domain is drawn by the square root of the domain's size."""
+    sizes = np.sqrt([len(group) for group in entries.values()])
+    group = list(entries.values())[rng.choice(len(entries), p=sizes / sizes.sum())]
+    return group[rng.integers(len(group))]
+
+
 class Examples:
     """Draws training examples; everything is a function of the random generator it is given."""
 
@@ -87,8 +102,6 @@ class Examples:
             kind: [row for row in rows if row["kind"] == kind and row["voice"] == TTS_VOICE and "start_24k" in row]
             for kind in TTS_KINDS
         }
-        # plain renderings only: one voice, one rate, one pitch
-        self.tts["open"] = [row for row in self.tts["open"]]
         self.music = [row for row in rows if row["kind"] == "music"]
         answers = {row["text"]: row for row in self.tts["answer"]}
         self.chat: dict[str, list[tuple[dict, dict | None]]] = {}
@@ -121,9 +134,13 @@ class Examples:
         features, codes, think = None, None, None
         if task == "asr":
             kind = rng.choice(list(ASR_KINDS), p=list(ASR_KINDS.values()))
-            row = self.asr[kind][rng.integers(len(self.asr[kind]))]
-            heard, features = self.clip(row, rng)
-            segments, answer = [("text", self.ids(INSTRUCTIONS["asr"])), ("audio", heard)], row["text"]
+            often, most = JOINED.get(kind, (0.0, 1))
+            count = int(rng.integers(2, most + 1)) if rng.random() < often else 1
+            rows = [self.asr[kind][i] for i in rng.integers(0, len(self.asr[kind]), count)]
+            clips = [self.clip(row, rng) for row in rows]
+            heard, features = (np.concatenate(parts) for parts in zip(*clips, strict=True))
+            segments = [("text", self.ids(INSTRUCTIONS["asr"])), ("audio", heard)]
+            answer = " ".join(row["text"] for row in rows)
         elif task == "tts":
             kind = rng.choice(list(TTS_KINDS), p=list(TTS_KINDS.values()))
             row = self.tts[kind][rng.integers(len(self.tts[kind]))]
@@ -133,20 +150,20 @@ class Examples:
                 self.speech(row),
             )
         elif task == "chat":
-            domain = list(self.chat)[rng.integers(len(self.chat))]
-            row, spoken = self.chat[domain][rng.integers(len(self.chat[domain]))]
+            row, spoken = draw_by_domain(self.chat, rng)
             heard, features = self.clip(row, rng)
             segments, answer, think = [("audio", heard)], row["answer"], row["text"]
             if spoken is not None and rng.random() < 0.5:
                 codes = self.speech(spoken)
         elif task == "text":
-            domain = list(self.written)[rng.integers(len(self.written))]
-            think, answer = self.written[domain][rng.integers(len(self.written[domain]))]
+            think, answer = draw_by_domain(self.written, rng)
             segments = [("text", self.ids(think))]
         else:
             row = self.music[rng.integers(len(self.music))]
             heard, features = self.clip(row, rng)
-            question = rng.choice(["instrument", "tempo", "count"] if row["count"] > 1 else ["instrument", "count"])
+            question = rng.choice(list(AQA_QUESTIONS), p=list(AQA_QUESTIONS.values()))
+            if question == "tempo" and row["count"] == 1:  # one note has no tempo
+                question = "count"
             segments = [("text", self.ids(INSTRUCTIONS[question])), ("audio", heard)]
             answer = NUMBERS[row["count"]] if question == "count" else row[question]
         think_ids = None if think is None else self.ids(think)
@@ -183,7 +200,9 @@ class Examples:
     def _group(self, group: int) -> tuple[np.ndarray, list[dict[str, torch.Tensor]]]:
         rng = np.random.default_rng((17, group))
         drawn = sorted((self.draw(rng) for _ in range(BATCH * GROUP)), key=lambda item: len(item["example"]))
-        return rng.permutation(GROUP), [self.collate(drawn[i * BATCH : (i + 1) * BATCH]) for i in range(GROUP)]
+        # neighbours stay together: two processes then wait little for each other
+        order = (2 * rng.permutation(GROUP // 2)[:, None] + np.arange(2)).ravel()
+        return order, [self.collate(drawn[i * BATCH : (i + 1) * BATCH]) for i in range(GROUP)]
 
 
 def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -264,6 +283,8 @@ def main() -> None:
         TrainConfig(steps=args.steps, learning_rate=args.learning_rate, warmup_steps=200, weight_decay=0.05),
         args.run,
     )
+    if not PartialState().is_main_process:
+        return
     model.generation_config = GenerationConfig(
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=control["text_eos"],

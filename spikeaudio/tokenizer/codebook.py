@@ -18,7 +18,7 @@ in `CodebookTrainer`, next to the optimizer, so that a tokenizer in use holds we
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 
 class Codebook(nn.Module):
@@ -49,7 +49,9 @@ class Codebook(nn.Module):
 class CodebookTrainer(nn.Module):
     """The state that trains a codebook: moving averages, a reservoir of recent vectors, a step counter.
 
-    All of it lies in buffers, so saving and loading the state dict resumes training exactly.
+    All of it lies in buffers, so saving and loading the state dict resumes training exactly. With several processes
+    (``torch.distributed``) counts and sums are those of all of them, and rank 0 says where rows start and restart; the
+    reservoirs differ, so buffers must not be broadcast.
 
     Args:
         num_codes: K.
@@ -115,17 +117,28 @@ class CodebookTrainer(nn.Module):
             return
         if step == self.warmup_steps + 1:
             self._initialise(codebook)
+            self._share(codebook.weight)
             return
         num_codes = codebook.weight.shape[0]
         counts = torch.bincount(codes, minlength=num_codes).float()
         sums = torch.zeros_like(self.total).index_add_(0, codes, features)
+        if distributed.is_initialized():
+            distributed.all_reduce(counts)
+            distributed.all_reduce(sums)
         self.count.lerp_(counts, 1 - self.decay)
         self.total.lerp_(sums, 1 - self.decay)
         if step % self.restart_interval == 0:
             self._restart()
+            self._share()
         mass = self.count.sum()
         smoothed = (self.count + 1e-5) / (mass + num_codes * 1e-5) * mass
         codebook.weight.copy_(self.total / smoothed.unsqueeze(-1))
+
+    def _share(self, *others: Tensor) -> None:
+        """Give every process the averages (and `others`) of rank 0."""
+        if distributed.is_initialized():
+            for tensor in (self.count, self.total, *others):
+                distributed.broadcast(tensor, src=0)
 
     def _remember(self, features: Tensor) -> None:
         """Write the batch over the oldest vectors of the reservoir (a ring)."""

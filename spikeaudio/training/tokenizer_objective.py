@@ -4,9 +4,11 @@ Connectionist temporal classification (Graves et al. 2006) reads characters (and
 
     loss = 0.5 CTC(frames at 50 Hz) + CTC(head(quantized)) + commitment / mean square of the features
 
-The first term shapes the layers before pooling; the second passes through the codes: two Whisper layers at 12.5 Hz and
-one linear layer that reads 4 CTC frames out of every token. The commitment term is divided by the (detached) power of
-the features, because the published quantizer does not normalise them and their scale is free to drift.
+Each is the mean over the clips of the loss per symbol: three notes of a melody weigh as much as a sentence's thirty
+letters. The first term shapes the layers before pooling; the second passes through the codes: two Whisper layers at
+12.5 Hz and one linear layer that reads 4 CTC frames out of every token. The commitment term is divided by the
+(detached) power of the features, because the published quantizer does not normalise them and their scale is free to
+drift.
 
 During the codebook's warm-up the head reads the features themselves (see `spikeaudio.tokenizer.codebook`).
 """
@@ -158,17 +160,14 @@ class TokenizerTrainer(nn.Module):
         """
         out = self.log_probs(mel, mel_mask)
         encoded = out["encoded"]
-        letters = target_lengths.sum().clamp_min(1)
         terms = {
             f"ctc_{name}": functional.ctc_loss(
                 out[name].transpose(0, 1),
                 targets,
                 out[f"{name}_length"],
                 target_lengths,
-                reduction="sum",
                 zero_infinity=True,
             )
-            / letters
             for name in ("frames", "tokens")
         }
         features = encoded.features[encoded.codes_mask]

@@ -1,7 +1,11 @@
 """Codebook: nearest rows by definition, moving averages by definition, no dead rows, exact resume."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import distributed, multiprocessing
 
 from spikeaudio.tokenizer.codebook import Codebook, CodebookTrainer, perplexity
 
@@ -92,3 +96,24 @@ def test_errors_say_what_is_missing():
 def test_perplexity_counts_codes_in_even_use():
     assert perplexity(torch.tensor([0, 1, 2, 3]), 10) == pytest.approx(4.0)
     assert perplexity(torch.tensor([5, 5, 5]), 10) == pytest.approx(1.0)
+
+
+def _train_share(rank: int, folder: Path) -> None:
+    """One of two processes: every batch is split between them; the codebook of each is written out."""
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    codebook, trainer = Codebook(8, 4), CodebookTrainer(8, 4, restart_interval=3, warmup_steps=2)
+    for step in range(9):
+        features = torch.randn(64, 4, generator=torch.Generator().manual_seed(step))[rank::2]
+        trainer.update(codebook, features, codebook.nearest(features))
+    save_file({"rows": codebook.weight.data, "count": trainer.count}, folder / f"{rank}.safetensors")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_processes_that_share_a_batch_share_a_codebook(tmp_path: Path) -> None:
+    multiprocessing.spawn(_train_share, (tmp_path,), nprocs=2)
+    one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
+    assert torch.equal(one["rows"], other["rows"]) and torch.equal(one["count"], other["count"])
+    # k-means leaves a count of 1 per row; then six averages over both halves, 64 vectors each
+    assert float(one["count"].sum()) == pytest.approx(64 - (64 - 8) * 0.99**6, rel=1e-5)

@@ -1,0 +1,221 @@
+"""The recipe of spikeaudio-tiny: what it feeds to training is what it says, and the same after every restart."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import train_lm
+from augmentation import add_noise, augment, change_speed, mask_spectrogram, noise_bank
+from noise import noise, noise_rows
+from questions import facts, number
+from safetensors.torch import save_file
+from train_tokenizer import BATCH_SECONDS, Batches, grow
+
+from spikeaudio import SpikeAudioConfig
+from spikeaudio.data.corpus import PackedCorpus
+from spikeaudio.normalization import normalize_text
+from spikeaudio.tokenizer.configuration import WhisperVQConfig
+from spikeaudio.training.tokenizer_objective import TokenizerTrainer, spell
+
+FACT = facts()[0]
+ROWS = [  # text, kind, voice, and whatever else describes a clip
+    (FACT.questions[0], "question", "rh_bdl", {"domain": FACT.domain, "answer": FACT.answer}),
+    (FACT.answer, "answer", "rh_bdl", {"domain": FACT.domain}),
+    ("he went home", "open", "rh_bdl", {}),
+    ("three", "digit", "fsdd_jackson", {"speaker": "jackson"}),
+    ("four", "digit", "fsdd_theo", {"speaker": "theo"}),
+    ("", "music", "fluid", {"instrument": "flute", "tempo": "slow", "count": 2, "symbols": [4, 4]}),
+    ("", "music", "fluid", {"instrument": "organ", "tempo": "fast", "count": 1, "symbols": [5]}),
+    ("", "noise", "noise", {}),
+]
+CODES_PER_CLIP = 10
+FEATURES = 4
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> PackedCorpus:
+    """Eight clips of 0.8 s, packed and encoded; the first code of every clip is its index."""
+    rng = np.random.default_rng(0)
+    samples = 12800
+    rows = [
+        {"id": str(i), "text": text, "kind": kind, "voice": voice, "split": "train", "seconds": samples / 16000}
+        | {"start_16k": i * samples, "samples_16k": samples, "start_24k": 0, "samples_24k": 1}
+        | more
+        for i, (text, kind, voice, more) in enumerate(ROWS)
+    ]
+    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    np.save(tmp_path / "audio_16k.npy", rng.integers(-3000, 3000, len(rows) * samples).astype(np.int16))
+    np.save(tmp_path / "audio_24k.npy", np.zeros(1, np.int16))
+    np.save(tmp_path / "codes.npy", np.repeat(np.arange(len(rows), dtype=np.int16), CODES_PER_CLIP))
+    np.save(tmp_path / "features.npy", rng.standard_normal((len(rows) * CODES_PER_CLIP, FEATURES)).astype(np.float16))
+    spans = [
+        {"id": str(i), "version": 0, "start": i * CODES_PER_CLIP, "length": CODES_PER_CLIP} for i in range(len(rows))
+    ]
+    (tmp_path / "codes.jsonl").write_text("".join(json.dumps(span) + "\n" for span in spans))
+    return PackedCorpus(tmp_path)
+
+
+def test_facts_have_one_answer_per_question_and_only_sayable_text() -> None:
+    answers: dict[str, str] = {}
+    for fact in facts():
+        for question in fact.questions:
+            assert answers.setdefault(question, fact.answer) == fact.answer
+            assert normalize_text(question) == question and normalize_text(fact.answer) == fact.answer
+    assert [number(n) for n in (0, 19, 40, 121)] == ["zero", "nineteen", "forty", "one hundred twenty one"]
+    with pytest.raises(ValueError, match=r"0\.\.199"):
+        number(200)
+
+
+@pytest.mark.parametrize("samples", [1, 399, 16000])
+def test_augmentation_keeps_length_and_range(samples: int) -> None:
+    noises = list(noise_bank(1.0))
+    for wav in (np.zeros(samples, np.float32), np.ones(samples, np.float32)):
+        for seed in range(20):
+            out = augment(wav, noises, np.random.default_rng(seed))
+            assert out.shape == wav.shape and np.isfinite(out).all() and abs(out).max() <= 1
+            np.testing.assert_array_equal(out, augment(wav, noises, np.random.default_rng(seed)))
+
+
+def test_noise_is_added_at_the_asked_level() -> None:
+    wav = np.sin(np.arange(16000) * 0.1).astype(np.float32)
+    added = add_noise(wav, noise_bank(1.0)[0], 20.0, np.random.default_rng(0)) - wav
+    assert 10 * np.log10((wav**2).mean() / (added**2).mean()) == pytest.approx(20, abs=0.01)
+
+
+def test_speed_changes_length_and_pitch() -> None:
+    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
+    fast = change_speed(tone, 1.25)
+    assert len(fast) == 12800
+    peak = np.abs(np.fft.rfft(fast)).argmax() * 16000 / len(fast)
+    assert peak == pytest.approx(550, abs=2)
+
+
+def test_masks_grow_with_strength() -> None:
+    mel = torch.randn(2, 80, 300).clamp(-4, 4)
+    frames = [300, 7]
+    assert torch.equal(mask_spectrogram(mel.clone(), frames, 0.0, np.random.default_rng(0)), mel)
+    masked = mask_spectrogram(mel.clone(), frames, 1.0, np.random.default_rng(0))
+    assert 0 < (masked != mel).float().mean() < 0.6
+
+
+def test_noise_clips(tmp_path: Path) -> None:
+    clips = [noise(np.random.default_rng(seed)) for seed in range(30)]
+    for clip in clips:
+        assert 8000 <= len(clip) <= 80000
+        assert np.sqrt((clip**2).mean()) == pytest.approx(0.06, rel=1e-3)
+    rows = noise_rows(tmp_path, 10)
+    assert [row["split"] for row in rows].count("test") == 2
+    assert all(Path(row["file"]).is_file() and row["text"] == "" for row in rows)
+
+
+def test_tokenizer_batches_depend_on_the_step_alone(corpus: PackedCorpus) -> None:
+    first, second = Batches(corpus, corpus.rows, 100), Batches(corpus, corpus.rows, 100)
+    first(3)
+    for step in (0, 57, 41):
+        one, other = first(step), second(step)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        seconds = one["mel_mask"].sum() / 100
+        assert 0.5 * BATCH_SECONDS < seconds < 1.5 * BATCH_SECONDS
+        assert one["target_lengths"].sum() == len(one["targets"])
+    assert not torch.equal(first(0)["targets"], first(1)["targets"])
+    with pytest.raises(ValueError, match="no training rows"):
+        Batches(corpus, [], 100)
+
+
+def tokenizer_trainer(layers_before_pooling: int) -> TokenizerTrainer:
+    return TokenizerTrainer(
+        WhisperVQConfig(
+            num_mel_bins=80,
+            d_model=32,
+            encoder_layers=layers_before_pooling + 1,
+            encoder_attention_heads=2,
+            encoder_ffn_dim=64,
+            pooling_position=layers_before_pooling,
+            quantize_position=layers_before_pooling + 1,
+            quantize_vocab_size=32,
+            max_source_positions=200,
+        ),
+        warmup_steps=10,
+    )
+
+
+def test_a_grown_tokenizer_computes_what_the_shallow_one_did(tmp_path: Path) -> None:
+    shallow, deep = tokenizer_trainer(1).eval(), tokenizer_trainer(2).eval()
+    save_file({f"model.{k}": v for k, v in shallow.state_dict().items()}, tmp_path / "state.safetensors")
+    grow(deep, tmp_path)
+    mel, mask = torch.randn(2, 80, 64), torch.ones(2, 64)
+    expected, got = shallow.log_probs(mel, mask), deep.log_probs(mel, mask)
+    for place in ("frames", "tokens"):
+        torch.testing.assert_close(got[place], expected[place], rtol=1e-5, atol=1e-5)
+    deep.log_probs(mel, mask)["tokens"].square().sum().backward()
+    assert deep.encoder.layers[1].fc2.weight.grad.abs().max() > 0  # the new layer learns
+    with pytest.raises(ValueError, match="does not hold a shallower model"):
+        wrong = {f"model.{k}": v for k, v in shallow.state_dict().items() if "fc1" not in k}
+        save_file(wrong, tmp_path / "state.safetensors")
+        grow(tokenizer_trainer(2), tmp_path)
+
+
+class Letters:
+    """A text tokenizer of single letters, with the ids of a real one above its control tokens."""
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        return {"input_ids": [40 + letter for letter in spell(text)]}
+
+
+@pytest.fixture
+def examples(corpus: PackedCorpus) -> train_lm.Examples:
+    control = ("blank", "text_eos", "media_begin", "media_end", "msg_end", "speech_text", "speech_both", "think_end")
+    config = SpikeAudioConfig(
+        **train_lm.SIZE,
+        vocab_size=100 + 64,
+        audio_token_offset=100,
+        num_audio_codes=64,
+        audio_feature_dim=FEATURES,
+        user_start_token_id=20,
+        assistant_start_token_id=21,
+        pad_token_id=0,
+        **{f"{name}_token_id": i for i, name in enumerate(control)},
+    )
+    return train_lm.Examples(corpus, Letters(), config, "theo")
+
+
+def test_every_job_is_drawn_and_the_speaker_left_out_never(examples: train_lm.Examples) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [examples.draw(rng) for _ in range(600)]
+    assert {item["task"] for item in drawn} == set(train_lm.TASKS)
+    assert {row["speaker"] for row in examples.asr["digit"]} == {"jackson"}
+    for item in drawn:
+        example, features = item["example"], item["features"]
+        assert example.audio_feature_mask.sum() == (0 if features is None else len(features))
+        assert (example.labels != -100).any()
+    joined = [item for item in drawn if item["task"] == "asr" and len(item["features"]) > CODES_PER_CLIP]
+    assert joined
+
+
+def test_noise_is_to_be_recognised_as_nothing(examples: train_lm.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_lm, "TASKS", {"asr": 1.0})
+    monkeypatch.setattr(train_lm, "ASR_KINDS", {"noise": 1.0})
+    example = examples.draw(np.random.default_rng(0))["example"]
+    spoken = example.labels[example.labels != -100]
+    assert (spoken < 8).all() and examples.config.text_eos_token_id in spoken  # control tokens only
+
+
+def test_one_note_is_never_asked_for_its_tempo(examples: train_lm.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_lm, "TASKS", {"aqa": 1.0})
+    examples.music = [row for row in examples.music if row["count"] == 1]
+    tempos = {tuple(examples.ids(word)) for word in ("fast", "slow")}
+    for seed in range(50):
+        example = examples.draw(np.random.default_rng(seed))["example"]
+        answer = tuple(token for token in example.labels.tolist() if token >= 40)
+        assert answer and answer not in tempos
+
+
+def test_lm_batches_depend_on_the_step_alone(examples: train_lm.Examples, corpus: PackedCorpus) -> None:
+    again = train_lm.Examples(corpus, Letters(), examples.config, "theo")
+    examples.batch(5)
+    for step in (0, train_lm.GROUP + 3):
+        one, other = examples.batch(step), again.batch(step)
+        assert all(torch.equal(one[name], other[name]) for name in one)
+        assert len(one["input_ids"]) == train_lm.BATCH
