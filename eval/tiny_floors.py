@@ -53,14 +53,18 @@ class Floors:
         random.Random(0).shuffle(chosen)
         return chosen[: self.limit]
 
-    def transcripts(self, rows: list[dict], name: str) -> dict[str, float]:
-        """Transcribe clips in batches and score them."""
+    def transcribed(self, rows: list[dict], name: str) -> tuple[list[str], list[str]]:
+        """(texts, transcripts) of clips, in batches of similar length."""
         rows = sorted(rows, key=lambda row: row["seconds"])
         texts: list[str] = []
         for first in tqdm(range(0, len(rows), 16), desc=name, unit="batch"):
             wavs = [torch.from_numpy(self.corpus.wav(row)) for row in rows[first : first + 16]]
             texts += self.model.transcribe(wavs, sampling_rate=16000)
-        return error_rates([row["text"] for row in rows], texts)
+        return [row["text"] for row in rows], texts
+
+    def transcripts(self, rows: list[dict], name: str) -> dict[str, float]:
+        """Transcribe clips and score them."""
+        return error_rates(*self.transcribed(rows, name))
 
     def asr(self) -> dict[str, dict]:
         """Speech recognition of synthetic voices."""
@@ -90,6 +94,11 @@ class Floors:
                 self.rows(kind="digit", speaker=HELD_OUT_SPEAKER), "left out"
             ),
         }
+
+    def noise(self) -> dict[str, dict]:
+        """Noise without words: how often nothing is written for it."""
+        _, texts = self.transcribed(self.rows(kind="noise", split="test"), "noise")
+        return {"noise": {"accuracy": round(100 * texts.count("") / len(texts), 1), "clips": len(texts)}}
 
     def aqa(self) -> dict[str, dict]:
         """Audio question answering about instrument clips."""
@@ -167,7 +176,7 @@ class Floors:
         }
 
 
-JOBS = ["asr", "digits", "aqa", "questions", "tts", "vocoder"]
+JOBS = ["asr", "digits", "noise", "aqa", "questions", "tts", "vocoder"]
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ vector quantization after layer `quantize_position`. The published model pools a
 """
 
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any
 
 from transformers import WhisperConfig
@@ -35,7 +36,7 @@ class WhisperVQConfig(WhisperConfig):
         encoder_causal_attention, quantize_causal_encoder: must be False: attention is block-causal.
 
     Raises:
-        ValueError: for an unknown key (the message lists the valid ones), or if positions,
+        ValueError: for an unknown key (the message lists our own ones and those with a similar name), or if positions,
             sizes or kinds contradict each other.
     """
 
@@ -60,7 +61,11 @@ class WhisperVQConfig(WhisperConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         valid = {field.name for field in fields(self)} | set(self.attribute_map)
         if unknown := sorted(set(kwargs) - valid - _TRANSFORMERS_KEYS):
-            raise ValueError(f"unknown keys {unknown} for {type(self).__name__}; valid keys are {sorted(valid)}")
+            close = sorted({match for key in unknown for match in get_close_matches(key, valid)})
+            raise ValueError(
+                f"unknown keys {unknown} for {type(self).__name__}; "
+                f"{f'close to {close}; ' if close else ''}valid keys are those of WhisperConfig and {sorted(_OWN_KEYS)}"
+            )
         super().__post_init__(**kwargs)
         if not 0 < self.pooling_position <= self.quantize_position <= self.encoder_layers:
             raise ValueError(
@@ -81,3 +86,6 @@ class WhisperVQConfig(WhisperConfig):
                 f"got {self.encoder_causal_convolution}, {self.encoder_causal_attention}, "
                 f"{self.quantize_causal_encoder}"
             )
+
+
+_OWN_KEYS = frozenset(WhisperVQConfig.__annotations__) - {"model_type"}
