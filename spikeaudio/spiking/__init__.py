@@ -1,0 +1,1 @@
+"""Spiking linear layers: integers carried by spikes, two exact executions, preparation, counting. Knows no audio."""

@@ -1,0 +1,112 @@
+"""Spiking neurons in front of linear layers: real inputs -> planes of integer counts.
+
+    scale = threshold(x),    counts = clip(round(x / scale), -capacity, capacity)
+
+A neuron is a module of its own, not part of the linear layer: counters, exporters and readers then see the same graph.
+Source of the generalized integrate-and-fire (GIF) neuron: SpikeLLM (arXiv 2407.04752). Ours differs in four points:
+counts are signed (silence does not fire), capacity is exactly what the spikes carry, the salient channels have their
+own range, and their steps may be radix digits. SpikingBrain's neuron (arXiv 2509.05276) is
+``GIFNeuron(D, steps=BitSteps(), threshold=MeanThreshold(3))``: a threshold that adapts to every token, and counts
+without a limit.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from spikeaudio.spiking.planes import Plane, decode
+from spikeaudio.spiking.steps import StepCode, UnarySteps
+from spikeaudio.spiking.threshold import MeanThreshold, Threshold
+
+
+class SpikingNeuron(nn.Module, ABC):
+    """Anything that turns the input of a linear layer into planes of counts; keeps no state between calls."""
+
+    @abstractmethod
+    def planes(self, values: Tensor) -> list[Plane]:
+        """(..., D) real -> planes that together cover the D channels."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """What the spikes stand for, (..., D), dtype of the input.
+
+        Gradients pass straight through (Bengio et al. 2013), except where a count was clipped.
+        """
+        planes = self.planes(values)
+        fired = decode(planes, values.shape[-1])
+        quanta = decode(
+            [replace(plane, counts=torch.ones_like(plane.counts), zero=None) for plane in planes], values.shape[-1]
+        )
+        error = fired - values.float()
+        passing = torch.where(error.abs() <= 0.5001 * quanta, values, values.detach())  # rounded, not clipped
+        return passing + error.detach().to(values.dtype)
+
+
+def signed_counts(values: Tensor, scale: Tensor, capacity: int | None) -> Tensor:
+    """clip(round(values / scale), +-capacity) as int32; halves go to the even count, NaN is an error of the caller."""
+    counts = (values.float() / scale).round()
+    return (counts if capacity is None else counts.clamp(-capacity, capacity)).to(torch.int32)
+
+
+class GIFNeuron(SpikingNeuron):
+    """Generalized integrate-and-fire neuron with signed multi-level spikes.
+
+    Args:
+        num_channels: D, inputs of the layer.
+        steps: step code of ordinary channels.
+        threshold: how a token's quantum follows from its values, for either group by itself (split range).
+        salient: (D,) bool, channels that get more steps and their own range; None: none.
+        salient_steps: their step code.
+
+    Shape:
+        values: (..., D).
+        planes: one of the ordinary channels and, if there are any, one of the salient ones.
+
+    Raises:
+        ValueError: a mask of another size, or one without ordinary channels.
+    """
+
+    salient_channels: Tensor
+    ordinary_channels: Tensor
+
+    def __init__(
+        self,
+        num_channels: int,
+        steps: StepCode | None = None,
+        threshold: Threshold | None = None,
+        salient: Tensor | None = None,
+        salient_steps: StepCode | None = None,
+    ) -> None:
+        super().__init__()
+        if salient is None:
+            salient = torch.zeros(num_channels, dtype=torch.bool)
+        if salient.shape != (num_channels,) or salient.dtype != torch.bool or bool(salient.all()):
+            raise ValueError(
+                f"salient must be a bool mask ({num_channels},) with an ordinary channel left, "
+                f"got {tuple(salient.shape)}, {salient.dtype}, {int(salient.sum())} salient"
+            )
+        self.num_channels = num_channels
+        self.steps = steps or UnarySteps(1, 7)
+        self.salient_steps = salient_steps or UnarySteps(2, 7)
+        self.threshold = threshold or MeanThreshold()
+        self.register_buffer("salient_channels", salient.nonzero().squeeze(-1))
+        self.register_buffer("ordinary_channels", (~salient).nonzero().squeeze(-1))
+
+    def planes(self, values: Tensor) -> list[Plane]:
+        if not len(self.salient_channels):
+            return [self._plane(values, self.steps, None)]
+        return [
+            self._plane(values[..., channels], steps, channels)
+            for channels, steps in (
+                (self.ordinary_channels, self.steps),
+                (self.salient_channels, self.salient_steps),
+            )
+        ]
+
+    def _plane(self, values: Tensor, steps: StepCode, channels: Tensor | None) -> Plane:
+        scale = self.threshold.scale(values, steps.capacity)
+        return Plane(signed_counts(values, scale, steps.capacity), scale, steps, channels)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_channels}, {self.steps}, {self.threshold}, {len(self.salient_channels)} salient"

@@ -1,0 +1,127 @@
+"""The three executions of a spiking linear layer give the same integers, and those of exact arithmetic."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from spikeaudio.spiking.execution import event_driven, expanded, folded, integer_product
+from spikeaudio.spiking.neuron import GIFNeuron
+from spikeaudio.spiking.planes import Plane, decode
+from spikeaudio.spiking.steps import BitSteps, RadixSteps, StepCode, TernarySteps, UnarySteps
+from spikeaudio.spiking.threshold import MeanThreshold, PeakThreshold
+
+
+def exact(counts: Tensor, weight: Tensor) -> Tensor:
+    return (counts.to(torch.int64).unsqueeze(-2) * weight.to(torch.int64)).sum(-1).to(torch.int32)
+
+
+def draw(seed: int) -> tuple[StepCode, Tensor, Tensor]:
+    """A random step code, counts over its whole range with both ends in them, and weights with both ends in them."""
+    rng = torch.Generator().manual_seed(seed)
+
+    def integer(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=rng))
+
+    steps, levels = integer(1, 4), integer(1, 15)
+    code: StepCode = [UnarySteps(steps, levels), RadixSteps(min(steps, 2), min(levels, 7)), TernarySteps(), BitSteps()][
+        seed % 4
+    ]
+    largest = code.capacity or 20
+    shape = [integer(1, 3) for _ in range(integer(0, 2))] + [integer(1, 40)]
+    counts = torch.randint(-largest, largest + 1, shape, generator=rng, dtype=torch.int32)
+    bits = 4 if isinstance(code, RadixSteps | BitSteps) else 8
+    weight = torch.randint(-(2 ** (bits - 1)), 2 ** (bits - 1), (integer(1, 24), shape[-1]), generator=rng)
+    counts.view(-1)[0], counts.view(-1)[-1] = largest, -largest
+    weight.view(-1)[0], weight.view(-1)[-1] = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    return code, counts, weight.to(torch.int8)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_accumulators_are_equal(seed: int) -> None:
+    code, counts, weight = draw(seed)
+    plane = Plane(counts, torch.ones(*counts.shape[:-1], 1), code)
+    expected = exact(counts, weight)
+    for execution in (folded, event_driven):
+        accumulators = execution(plane, weight)
+        assert accumulators.dtype == torch.int32
+        assert torch.equal(accumulators, expected), execution.__name__
+    if not isinstance(code, BitSteps) or code.spikes(counts).shape[0] <= 4:
+        assert torch.equal(expanded(plane, weight), expected)
+
+
+def test_the_widest_layer_at_its_extremes() -> None:
+    counts = torch.full((1, 18944), 30, dtype=torch.int32)
+    weight = torch.full((2, 18944), -8, dtype=torch.int8)
+    plane = Plane(counts, torch.ones(1, 1), UnarySteps(2, 15))
+    assert folded(plane, weight).tolist() == event_driven(plane, weight).tolist() == [[18944 * 30 * -8] * 2]
+
+
+def test_sums_that_might_not_fit_are_refused() -> None:
+    with pytest.raises(OverflowError, match="may overflow int32"):
+        integer_product(torch.full((1, 2), 2**24, dtype=torch.int32), torch.ones(1, 2, dtype=torch.int8))
+    plane = Plane(torch.tensor([[60]], dtype=torch.int32), torch.ones(1, 1), RadixSteps(2, 7))
+    with pytest.raises(OverflowError, match="exceeds int8"):
+        expanded(plane, torch.full((1, 1), 100, dtype=torch.int8))
+
+
+def test_no_tokens_and_silence() -> None:
+    weight = torch.ones(5, 3, dtype=torch.int8)
+    for counts in (torch.zeros(0, 3, dtype=torch.int32), torch.zeros(2, 4, 3, dtype=torch.int32)):
+        plane = Plane(counts, torch.ones(*counts.shape[:-1], 1), UnarySteps(2, 7))
+        for execution in (folded, event_driven, expanded):
+            out = execution(plane, weight)
+            assert out.shape == (*counts.shape[:-1], 5) and not out.any()
+
+
+@pytest.mark.parametrize("threshold", [PeakThreshold(), PeakThreshold(0.6), MeanThreshold(2)], ids=str)
+@pytest.mark.parametrize("salient", [0, 5])
+def test_gif_planes_stand_for_the_input(threshold: PeakThreshold | MeanThreshold, salient: int) -> None:
+    x = torch.randn(4, 6, 50)
+    x[..., :salient] *= 20
+    mask = torch.arange(50) < salient
+    neuron = GIFNeuron(50, UnarySteps(1, 7), threshold, mask, RadixSteps(2, 7))
+    planes = neuron.planes(x)
+    assert len(planes) == (2 if salient else 1)
+    for plane in planes:
+        assert plane.counts.abs().max() <= plane.steps.capacity
+        assert plane.zero is None
+    error = (decode(planes, 50) - x).abs()
+    quantum = torch.empty(4, 6, 50)
+    limit = torch.empty(4, 6, 50)
+    for plane in planes:
+        channels = slice(None) if plane.channels is None else plane.channels
+        quantum[..., channels] = plane.scale
+        limit[..., channels] = plane.scale * plane.steps.capacity
+    inside = x.abs() <= limit
+    assert (error[inside] <= 0.5001 * quantum[inside]).all()
+    torch.testing.assert_close(decode(planes, 50)[~inside].abs(), limit[~inside])
+    if salient:  # split range: the loud channels do not coarsen the others
+        assert planes[0].scale.max() < planes[1].scale.min() * 10
+
+
+def test_gradients_pass_unless_clipped() -> None:
+    neuron = GIFNeuron(4, UnarySteps(1, 2), MeanThreshold(1))
+    x = torch.tensor([[0.1, -0.2, 0.3, 9.0]], requires_grad=True)
+    y = neuron(x)
+    y.sum().backward()
+    assert x.grad.tolist() == [[1.0, 1.0, 1.0, 0.0]]
+    assert torch.equal(y.detach(), decode(neuron.planes(x), 4))
+
+
+def test_silence_and_half_precision() -> None:
+    neuron = GIFNeuron(8)
+    assert not neuron(torch.zeros(3, 8)).any()
+    for dtype in (torch.bfloat16, torch.float16):
+        x = torch.randn(3, 8).to(dtype)
+        assert neuron(x).dtype == dtype
+        assert [plane.counts.tolist() for plane in neuron.planes(x)] == [
+            plane.counts.tolist() for plane in neuron.planes(x.float())
+        ]
+
+
+@pytest.mark.parametrize(
+    "salient", [torch.zeros(3, dtype=torch.bool), torch.ones(4, dtype=torch.bool), torch.zeros(4)], ids=str
+)
+def test_wrong_masks(salient: Tensor) -> None:
+    with pytest.raises(ValueError, match="salient must be a bool mask"):
+        GIFNeuron(4, salient=salient)
