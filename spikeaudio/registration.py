@@ -11,6 +11,8 @@ both transformers and our models, which take seconds to import, while `import sp
 Three places of transformers (the pipeline for speech recognition, the any-to-any pipeline, `transformers serve`) read
 static dictionaries of names, which `register` does not touch; the names are added there too.
 
+The quantizer that makes a checkpoint spike is registered in the same way.
+
 Source: transformers 5.23 `models/auto`, tried there; `tests/test_public_api.py` tries it in every order of imports.
 """
 
@@ -97,8 +99,8 @@ def _register_ready() -> None:
     """Fill the registries that are imported."""
     for registry in list(_pending):
         # Registering imports our models, and the watch on these comes back here: whoever takes an entry does it.
-        if f"{_AUTO}.{registry}" in sys.modules and (register := _pending.pop(registry, None)) is not None:
-            register(importlib.import_module(f"{_AUTO}.{registry}"))
+        if registry in sys.modules and (register := _pending.pop(registry, None)) is not None:
+            register(importlib.import_module(registry))
 
 
 def _register_configs(registry: ModuleType) -> None:
@@ -120,10 +122,15 @@ def _register_processor(registry: ModuleType) -> None:
     registry.AutoProcessor.register(_load(_SPIKE_AUDIO), processor, exist_ok=True)
 
 
+def _register_quantizer(registry: ModuleType) -> None:
+    importlib.import_module("spikeaudio.spiking.quantizer")  # decorators of its classes do it
+
+
 _pending = {
-    "configuration_auto": _register_configs,
-    "modeling_auto": _register_models,
-    "processing_auto": _register_processor,
+    f"{_AUTO}.configuration_auto": _register_configs,
+    f"{_AUTO}.modeling_auto": _register_models,
+    f"{_AUTO}.processing_auto": _register_processor,
+    "transformers.quantizers.auto": _register_quantizer,
 }
 
 

@@ -14,7 +14,7 @@ Xingrun-Xing2/SpikeLLM (spike_driven_quant/quantizer.py, spike_linear.py), defec
 import torch
 from torch import Tensor
 
-from spikeaudio.spiking.neuron import SpikingNeuron
+from spikeaudio.spiking.neuron import SalientNeuron
 from spikeaudio.spiking.planes import Plane
 from spikeaudio.spiking.steps import UnarySteps
 
@@ -22,7 +22,7 @@ _SCALE_RANGE = (1e-5, 1e4)
 _LARGEST_ZERO = 1e4
 
 
-class AffineNeuron(SpikingNeuron):
+class AffineNeuron(SalientNeuron):
     """Asymmetric multi-level spikes, as published.
 
     Args:
@@ -35,22 +35,11 @@ class AffineNeuron(SpikingNeuron):
         ValueError: bits out of range, or a mask of another size.
     """
 
-    salient_channels: Tensor
-    ordinary_channels: Tensor
-
     def __init__(self, num_channels: int, bits: int = 4, extra_bits: int = 1, salient: Tensor | None = None) -> None:
-        super().__init__()
+        super().__init__(num_channels, salient)
         if not 2 <= bits <= 8 or not 0 <= extra_bits <= 4:
             raise ValueError(f"expected 2 to 8 bits and 0 to 4 extra bits, got {bits} and {extra_bits}")
-        if salient is None:
-            salient = torch.zeros(num_channels, dtype=torch.bool)
-        if salient.shape != (num_channels,) or salient.dtype != torch.bool:
-            raise ValueError(
-                f"salient must be a bool mask ({num_channels},), got {tuple(salient.shape)}, {salient.dtype}"
-            )
-        self.num_channels, self.bits, self.extra_bits = num_channels, bits, extra_bits
-        self.register_buffer("salient_channels", salient.nonzero().squeeze(-1))
-        self.register_buffer("ordinary_channels", (~salient).nonzero().squeeze(-1))
+        self.bits, self.extra_bits = bits, extra_bits
 
     def planes(self, values: Tensor) -> list[Plane]:
         groups = ((self.ordinary_channels, 0), (self.salient_channels, self.extra_bits))

@@ -115,6 +115,11 @@ class ElasticNeuron(SpikingNeuron):
         return torch.stack(spikes)
 
     @torch.no_grad()
+    def reset_parameters(self) -> None:
+        self.alpha.fill_(1.0)
+        self.started.fill_(False)
+
+    @torch.no_grad()
     def _start(self, inputs: Tensor) -> None:
         """Set alpha[t] to twice the mean magnitude of the membrane potential of this batch."""
         carried = torch.zeros_like(inputs[0])

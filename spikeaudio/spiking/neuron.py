@@ -28,6 +28,12 @@ class SpikingNeuron(nn.Module, ABC):
     def planes(self, values: Tensor) -> list[Plane]:
         """(..., D) real -> planes that together cover the D channels."""
 
+    def reset_parameters(self) -> None:
+        """Put parameters and buffers back to their start: loading a dense checkpoint leaves them uninitialised."""
+
+    def refresh(self) -> None:
+        """Bring what follows from parameters and buffers up to date, after they were loaded."""
+
     def forward(self, values: Tensor) -> Tensor:
         """What the spikes stand for, (..., D), dtype of the input.
 
@@ -43,13 +49,57 @@ class SpikingNeuron(nn.Module, ABC):
         return passing + error.detach().to(values.dtype)
 
 
+class SalientNeuron(SpikingNeuron):
+    """A neuron whose salient channels form a plane of their own.
+
+    Args:
+        num_channels: D.
+        salient: (D,) bool; None: no channel.
+
+    Raises:
+        ValueError: a mask of another size or type.
+    """
+
+    salient: Tensor
+    salient_channels: Tensor
+    ordinary_channels: Tensor
+
+    def __init__(self, num_channels: int, salient: Tensor | None = None) -> None:
+        super().__init__()
+        if salient is None:
+            salient = torch.zeros(num_channels, dtype=torch.bool)
+        if salient.shape != (num_channels,) or salient.dtype != torch.bool:
+            raise ValueError(
+                f"salient must be a bool mask ({num_channels},), got {tuple(salient.shape)}, {salient.dtype}"
+            )
+        self.num_channels = num_channels
+        self.register_buffer("salient", salient)
+        self.register_buffer("salient_channels", torch.empty(0, dtype=torch.long), persistent=False)
+        self.register_buffer("ordinary_channels", torch.empty(0, dtype=torch.long), persistent=False)
+        self.register_load_state_dict_post_hook(lambda module, _: module.refresh())  # type: ignore[no-untyped-call]
+        self.refresh()
+
+    def reset_parameters(self) -> None:
+        self.salient.zero_()
+
+    def refresh(self) -> None:
+        if not self.salient.is_meta:
+            self.salient_channels = self.salient.nonzero().squeeze(-1)
+            self.ordinary_channels = (~self.salient).nonzero().squeeze(-1)
+
+    def select(self, salient: Tensor) -> None:
+        """Choose the salient channels: (D,) bool."""
+        self.salient.copy_(salient)
+        self.refresh()
+
+
 def signed_counts(values: Tensor, scale: Tensor, capacity: int | None) -> Tensor:
     """clip(round(values / scale), +-capacity) as int32; halves go to the even count, NaN is an error of the caller."""
     counts = (values.float() / scale).round()
     return (counts if capacity is None else counts.clamp(-capacity, capacity)).to(torch.int32)
 
 
-class GIFNeuron(SpikingNeuron):
+class GIFNeuron(SalientNeuron):
     """Generalized integrate-and-fire neuron with signed multi-level spikes.
 
     Args:
@@ -64,11 +114,8 @@ class GIFNeuron(SpikingNeuron):
         planes: one of the ordinary channels and, if there are any, one of the salient ones.
 
     Raises:
-        ValueError: a mask of another size, or one without ordinary channels.
+        ValueError: a mask of another size or type.
     """
-
-    salient_channels: Tensor
-    ordinary_channels: Tensor
 
     def __init__(
         self,
@@ -78,31 +125,16 @@ class GIFNeuron(SpikingNeuron):
         salient: Tensor | None = None,
         salient_steps: StepCode | None = None,
     ) -> None:
-        super().__init__()
-        if salient is None:
-            salient = torch.zeros(num_channels, dtype=torch.bool)
-        if salient.shape != (num_channels,) or salient.dtype != torch.bool or bool(salient.all()):
-            raise ValueError(
-                f"salient must be a bool mask ({num_channels},) with an ordinary channel left, "
-                f"got {tuple(salient.shape)}, {salient.dtype}, {int(salient.sum())} salient"
-            )
-        self.num_channels = num_channels
+        super().__init__(num_channels, salient)
         self.steps = steps or UnarySteps(1, 7)
         self.salient_steps = salient_steps or UnarySteps(2, 7)
         self.threshold = threshold or MeanThreshold()
-        self.register_buffer("salient_channels", salient.nonzero().squeeze(-1))
-        self.register_buffer("ordinary_channels", (~salient).nonzero().squeeze(-1))
 
     def planes(self, values: Tensor) -> list[Plane]:
         if not len(self.salient_channels):
             return [self._plane(values, self.steps, None)]
-        return [
-            self._plane(values[..., channels], steps, channels)
-            for channels, steps in (
-                (self.ordinary_channels, self.steps),
-                (self.salient_channels, self.salient_steps),
-            )
-        ]
+        groups = ((self.ordinary_channels, self.steps), (self.salient_channels, self.salient_steps))
+        return [self._plane(values[..., channels], steps, channels) for channels, steps in groups if len(channels)]
 
     def _plane(self, values: Tensor, steps: StepCode, channels: Tensor | None) -> Plane:
         scale = self.threshold.scale(values, steps.capacity)

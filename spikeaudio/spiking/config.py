@@ -1,0 +1,110 @@
+"""GIFConfig: everything that makes a dense checkpoint a spiking one, saved in its ``config.json``."""
+
+from typing import Any
+
+from torch import nn
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from spikeaudio.spiking.affine import AffineNeuron
+from spikeaudio.spiking.elastic import ElasticNeuron
+from spikeaudio.spiking.neuron import GIFNeuron, SpikingNeuron
+from spikeaudio.spiking.packing import packed_width
+from spikeaudio.spiking.steps import BitSteps, RadixSteps, StepCode, UnarySteps
+from spikeaudio.spiking.threshold import MeanThreshold, PeakThreshold, Threshold
+
+QUANT_METHOD = "gif"
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+_CODINGS = {"unary": UnarySteps, "radix": RadixSteps}
+_NEURONS = ("gif", "spikellm", "spikingbrain", "spikelm")
+
+
+class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
+    """How the linear layers of a model spike.
+
+    Args:
+        neuron: "gif" (ours), or for comparison "spikellm", "spikingbrain" or "spikelm" as published.
+        levels: L, levels of a spike of either sign.
+        time_steps: T of ordinary channels; of all of them for "spikelm".
+        coding: "unary" or "radix" steps.
+        quanta: counts of a token's mean magnitude; None: the peak gets the largest count.
+        salient_share: share of the input channels, in [0, 1), that get more steps and their own range.
+        salient_time_steps: their T.
+        salient_coding: their steps.
+        weight_bits: 2, 4 or 8.
+        group_size: inputs that share a weight scale; None: all of a row.
+        targets: last parts of the names of the layers that spike; heads, embeddings and adaptors are not among them.
+        packed: whether weights are integers already; conversion sets it.
+        quant_method: "gif"; transformers stores it.
+
+    Raises:
+        ValueError: an unknown key (the message lists the valid ones) or a value out of range.
+    """
+
+    def __init__(
+        self,
+        neuron: str = "gif",
+        levels: int = 7,
+        time_steps: int = 1,
+        coding: str = "unary",
+        quanta: float | None = 2.0,
+        salient_share: float = 0.0,
+        salient_time_steps: int = 2,
+        salient_coding: str = "unary",
+        weight_bits: int = 4,
+        group_size: int | None = None,
+        targets: list[str] | tuple[str, ...] = TARGETS,
+        packed: bool = False,
+        quant_method: str = QUANT_METHOD,
+        **unknown: Any,
+    ) -> None:
+        if unknown:
+            valid = [name for name in GIFConfig.__init__.__annotations__ if name not in ("return", "unknown")]
+            raise ValueError(f"unknown keys {sorted(unknown)} for GIFConfig; valid keys are {valid}")
+        if quant_method != QUANT_METHOD:
+            raise ValueError(f"quant_method must be {QUANT_METHOD!r}, got {quant_method!r}")
+        if neuron not in _NEURONS:
+            raise ValueError(f"neuron must be one of {_NEURONS}, got {neuron!r}")
+        for name, value in (("coding", coding), ("salient_coding", salient_coding)):
+            if value not in _CODINGS:
+                raise ValueError(f"{name} must be one of {tuple(_CODINGS)}, got {value!r}")
+        if not 0 <= salient_share < 1:
+            raise ValueError(f"salient_share must be in [0, 1), got {salient_share}")
+        if not targets:
+            raise ValueError("targets is empty: no layer would spike")
+        packed_width(1, weight_bits)
+        self.quant_method = QUANT_METHOD  # type: ignore[assignment]
+        self.neuron = neuron
+        self.levels = levels
+        self.time_steps = time_steps
+        self.coding = coding
+        self.quanta = quanta
+        self.salient_share = salient_share
+        self.salient_time_steps = salient_time_steps
+        self.salient_coding = salient_coding
+        self.weight_bits = weight_bits
+        self.group_size = group_size
+        self.targets = list(targets)
+        self.packed = packed
+        self.make_neuron(8)  # refuses bad sizes now, not in the middle of a model
+
+    @property
+    def threshold(self) -> Threshold:
+        """The rule for a token's quantum."""
+        return PeakThreshold() if self.quanta is None else MeanThreshold(self.quanta)
+
+    def make_neuron(self, num_channels: int) -> SpikingNeuron:
+        """A neuron for a layer of so many inputs, no channel salient yet."""
+        if self.neuron == "gif":
+            ordinary: StepCode = _CODINGS[self.coding](self.time_steps, self.levels)
+            salient: StepCode = _CODINGS[self.salient_coding](self.salient_time_steps, self.levels)
+            return GIFNeuron(num_channels, ordinary, self.threshold, salient_steps=salient)
+        if self.neuron == "spikellm":  # L = 2^b - 1 unsigned levels, T = 2^a steps
+            bits = (self.levels + 1).bit_length() - 1
+            return AffineNeuron(num_channels, bits, (self.salient_time_steps - 1).bit_length())
+        if self.neuron == "spikingbrain":
+            return GIFNeuron(num_channels, BitSteps(), MeanThreshold(self.quanta or 3.0))
+        return ElasticNeuron(self.time_steps)
+
+    def spikes(self, name: str, module: nn.Module) -> bool:
+        """Whether a module of this name becomes a spiking layer."""
+        return isinstance(module, nn.Linear) and name.rpartition(".")[2] in self.targets

@@ -1,0 +1,178 @@
+"""Linear layers on spikes.
+
+    planes = neuron(x)
+    y[o]   = sum over planes p, weight groups g of  scale_p weight_scale[o, g] A[p, g, o]  + bias[o]
+    A[p, g, o] = sum over channels c of p and g of  counts_p[c] codes[o, c]             (integers, exact)
+
+`SpikingLinear` has real weights: it is what a dense layer becomes first, calibrates and trains.
+`PackedSpikingLinear` has integer weights and runs on integer accumulators; it is what a spiking checkpoint holds. Both
+are `nn.Linear` with the dense layer's parameter names, so that adapters (peft) and parameter filters find them.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from spikeaudio.spiking.execution import folded
+from spikeaudio.spiking.neuron import SpikingNeuron
+from spikeaudio.spiking.packing import pack, packed_width, unpack
+from spikeaudio.spiking.planes import Plane
+
+Execution = Callable[[Plane, Tensor], Tensor]
+"""(plane of C channels, weight codes (O, C) int8) -> accumulators (..., O) int32."""
+
+
+class SpikingLinear(nn.Linear):
+    """A linear layer behind a spiking neuron, with real weights.
+
+    Args:
+        in_features: C.
+        out_features: O.
+        neuron: turns inputs into spikes; a child module of its own.
+        bias: whether there is one.
+        device: of the parameters.
+        dtype: of the parameters.
+
+    Shape:
+        input: (..., C), returned: (..., O), dtype of the input.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        neuron: SpikingNeuron,
+        bias: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self.neuron = neuron
+
+    def forward(self, input: Tensor) -> Tensor:
+        return functional.linear(self.neuron(input), self.weight, self.bias)
+
+    @classmethod
+    def of(cls, dense: nn.Linear, neuron: SpikingNeuron) -> "SpikingLinear":
+        """The spiking form of a dense layer; weights are shared, not copied."""
+        layer = cls(dense.in_features, dense.out_features, neuron, dense.bias is not None, device="meta")
+        layer.weight, layer.bias = dense.weight, dense.bias
+        return layer
+
+
+class PackedSpikingLinear(SpikingLinear):
+    """A linear layer behind a spiking neuron, with integer weights.
+
+    Args:
+        in_features: C.
+        out_features: O.
+        neuron: turns inputs into spikes.
+        bits: of a weight: 2, 4 or 8.
+        group_size: inputs that share a weight scale; None: all of them.
+        bias: whether there is one.
+        device: of the parameters.
+        dtype: of the bias.
+
+    Attributes:
+        weight: (O, bytes) uint8, packed codes (see `packing`); without gradient.
+        weight_scale: (O, groups) float32, value of one weight step.
+        execution: how accumulators come about; `folded` by default, `event_driven` gives the same numbers.
+
+    Raises:
+        ValueError: bits that cannot be packed, or a group size that does not divide C.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        neuron: SpikingNeuron,
+        bits: int = 4,
+        group_size: int | None = None,
+        bias: bool = True,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        group_size = group_size or in_features
+        if in_features % group_size:
+            raise ValueError(f"group_size {group_size} does not divide {in_features} inputs")
+        super().__init__(in_features, out_features, neuron, bias, device, dtype)
+        self.bits, self.group_size = bits, group_size
+        width, groups = packed_width(in_features, bits), in_features // group_size
+        self.weight = nn.Parameter(
+            torch.zeros(out_features, width, dtype=torch.uint8, device=device), requires_grad=False
+        )
+        self.weight_scale = nn.Parameter(
+            torch.ones(out_features, groups, dtype=torch.float32, device=device), requires_grad=False
+        )
+        self.execution: Execution = folded
+
+    @classmethod
+    def pack(
+        cls, layer: SpikingLinear, codes: Tensor, scale: Tensor, bits: int = 4, group_size: int | None = None
+    ) -> "PackedSpikingLinear":
+        """The packed form of a layer whose weights were quantized: codes (O, C) int8, scale (O, groups)."""
+        packed = cls(
+            layer.in_features,
+            layer.out_features,
+            layer.neuron,
+            bits,
+            group_size,
+            layer.bias is not None,
+            device="meta",
+        )
+        packed.weight = nn.Parameter(pack(codes, bits), requires_grad=False)
+        packed.weight_scale = nn.Parameter(scale.float(), requires_grad=False)
+        packed.bias = layer.bias
+        return packed
+
+    def codes(self) -> Tensor:
+        """Weight codes, (O, C) int8."""
+        return unpack(self.weight, self.in_features, self.bits)
+
+    def dense_weight(self) -> Tensor:
+        """The weights that the codes stand for, (O, C) float32."""
+        return self.codes() * self.weight_scale.repeat_interleave(self.group_size, dim=1)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and input.requires_grad:  # accumulators have no gradient
+            weight = self.dense_weight().to(input.dtype)
+            return functional.linear(self.neuron(input), weight, self.bias)
+        out = self.accumulate(self.neuron.planes(input)).to(input.dtype)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
+
+    def accumulate(self, planes: list[Plane]) -> Tensor:
+        """Sum over planes and weight groups of scaled integer accumulators: (..., O) float32."""
+        codes = self.codes()
+        total: Tensor | None = None
+        for plane in planes:
+            for group, inputs in enumerate(codes.reshape(self.out_features, -1, self.group_size).unbind(1)):
+                part, weight = self._in_group(plane, inputs, group)
+                if part is None:
+                    continue
+                sums = self.execution(part, weight)
+                if part.zero is not None:  # counts of silence: taken off again
+                    sums = sums - part.zero * weight.sum(1, dtype=torch.int32)
+                scaled = part.scale * (sums * self.weight_scale[:, group])
+                total = scaled if total is None else total + scaled
+        assert total is not None
+        return total
+
+    def _in_group(self, plane: Plane, weight: Tensor, group: int) -> tuple[Plane | None, Tensor]:
+        """The part of a plane whose channels lie in a weight group, and their weights."""
+        first, last = group * self.group_size, (group + 1) * self.group_size
+        if plane.channels is None:
+            counts = plane.counts[..., first:last]
+            return Plane(counts, plane.scale, plane.steps, None, plane.zero), weight
+        inside = ((plane.channels >= first) & (plane.channels < last)).nonzero().squeeze(-1)
+        if not len(inside):
+            return None, weight
+        channels = plane.channels[inside]
+        part = Plane(plane.counts[..., inside], plane.scale, plane.steps, channels, plane.zero)
+        return part, weight[:, channels - first]
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, bits={self.bits}, group_size={self.group_size}"

@@ -1,0 +1,159 @@
+"""Spiking as a property of a checkpoint: loaded, saved and loaded again through transformers, for any decoder model."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
+
+from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
+from spikeaudio.spiking.config import TARGETS, GIFConfig
+from spikeaudio.spiking.conversion import spiking_layers, to_dense, to_spiking
+from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
+
+IDS = torch.tensor([[1, 5, 9, 3, 7, 2]])
+
+
+@pytest.fixture
+def dense(tmp_path: Path) -> Path:
+    """A Qwen2 with random weights, saved."""
+    config = Qwen2Config(
+        vocab_size=40,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "dense")
+    return tmp_path / "dense"
+
+
+def packed_in_place(model: nn.Module, config: GIFConfig) -> None:
+    """Round every spiking layer's weights to integers."""
+    largest = 2 ** (config.weight_bits - 1) - 1
+    for name, layer in list(spiking_layers(model)):
+        grouped = layer.weight.detach().unflatten(1, (-1, config.group_size or layer.in_features))
+        scale = grouped.abs().amax(-1) / largest
+        codes = (grouped / scale.unsqueeze(-1)).round().flatten(1).to(torch.int8)
+        model.set_submodule(name, PackedSpikingLinear.pack(layer, codes, scale, config.weight_bits, config.group_size))
+    config.packed = True
+
+
+def logits(model: nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(IDS).logits
+
+
+@pytest.mark.parametrize("neuron", ["gif", "spikellm", "spikingbrain", "spikelm"])
+def test_dense_checkpoint_loads_spiking_and_reloads_bit_equal(dense: Path, tmp_path: Path, neuron: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(dense, quantization_config=GIFConfig(neuron, salient_share=0.1))
+    layers = dict(spiking_layers(model))
+    assert len(layers) == 2 * len(TARGETS) and "lm_head" not in layers
+    for layer in layers.values():  # nothing uninitialised: what a dense checkpoint lacks is reset
+        for name, tensor in [*layer.neuron.named_buffers(), *layer.neuron.named_parameters()]:
+            assert not tensor.is_meta and torch.isfinite(tensor.float()).all()
+            if name == "salient":
+                assert not tensor.any()
+    model.save_pretrained(tmp_path / "spiking")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "spiking")
+    assert len(list(spiking_layers(again))) == len(layers)
+    assert torch.equal(logits(again), logits(model))
+    assert not torch.equal(logits(model), logits(AutoModelForCausalLM.from_pretrained(dense)))
+
+
+@pytest.mark.parametrize("group_size", [None, 16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_checkpoint_reloads_bit_equal(
+    dense: Path, tmp_path: Path, group_size: int | None, dtype: torch.dtype
+) -> None:
+    config = GIFConfig(group_size=group_size, salient_share=0.2)
+    model = AutoModelForCausalLM.from_pretrained(dense, quantization_config=config, dtype=dtype)
+    for _, layer in spiking_layers(model):
+        layer.neuron.select(torch.arange(layer.in_features) % 5 == 0)
+    packed_in_place(model, model.config.quantization_config)
+    model.save_pretrained(tmp_path / "packed")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "packed", dtype=dtype)
+    for _, layer in spiking_layers(again):
+        assert isinstance(layer, PackedSpikingLinear) and layer.weight.dtype == torch.uint8
+        assert layer.weight_scale.dtype == torch.float32
+        assert len(layer.neuron.salient_channels) == -(-layer.in_features // 5)
+    assert torch.equal(logits(again), logits(model))
+    stored = json.loads((tmp_path / "packed" / "config.json").read_text())["quantization_config"]
+    assert stored["quant_method"] == "gif" and stored["packed"] is True
+
+
+def test_two_stream_model(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    load = SpikeAudioForConditionalGeneration.from_pretrained
+    model = load(tiny_checkpoint, quantization_config=GIFConfig())
+    names = [name for name, _ in spiking_layers(model)]
+    assert len(names) == 4 * len(TARGETS)  # three trunk layers, one audio layer
+    packed_in_place(model, model.config.quantization_config)
+    model.save_pretrained(tmp_path)
+    again = load(tmp_path)
+    prompt = {"input_ids": IDS, "audio_input_ids": torch.full_like(IDS, model.config.blank_token_id)}
+    with torch.no_grad():
+        one, other = model.eval()(**prompt), again.eval()(**prompt)
+    assert torch.equal(one.logits, other.logits) and torch.equal(one.audio_logits, other.audio_logits)
+
+
+def test_back_to_dense(dense: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(dense, quantization_config=GIFConfig())
+    expected = logits(AutoModelForCausalLM.from_pretrained(dense))
+    assert to_dense(model) == 2 * len(TARGETS)
+    assert torch.equal(logits(model), expected)
+
+
+def test_adapters_wrap_spiking_layers(dense: Path) -> None:
+    config = GIFConfig()
+    model = AutoModelForCausalLM.from_pretrained(dense, quantization_config=config)
+    packed_in_place(model, model.config.quantization_config)
+    adapted = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    loss = adapted(IDS, labels=IDS).loss
+    loss.backward()
+    gradients = [p.grad for n, p in adapted.named_parameters() if "lora_B" in n]
+    assert len(gradients) == 4 and all(g is not None and g.abs().sum() > 0 for g in gradients)
+
+
+def test_trainer_trains_real_weights(dense: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(dense, quantization_config=GIFConfig())
+    before = model.model.layers[0].mlp.up_proj.weight.detach().clone()
+    trainer = Trainer(
+        model,
+        TrainingArguments(tmp_path, max_steps=2, per_device_train_batch_size=1, report_to=[], use_cpu=True),
+        train_dataset=[{"input_ids": IDS[0], "labels": IDS[0]}] * 4,
+    )
+    trainer.train()
+    assert isinstance(model.model.layers[0].mlp.up_proj, SpikingLinear)
+    assert not torch.equal(model.model.layers[0].mlp.up_proj.weight, before)
+
+
+@pytest.mark.parametrize(
+    "keys,message",
+    [
+        ({"time_step": 2}, r"unknown keys \['time_step'\].*time_steps"),
+        ({"neuron": "lif"}, "neuron must be one of"),
+        ({"coding": "rank"}, "coding must be one of"),
+        ({"salient_share": 1.0}, r"salient_share must be in \[0, 1\)"),
+        ({"weight_bits": 3}, "2, 4 or 8 bits, got 3"),
+        ({"levels": 0}, "levels >= 1"),
+        ({"quanta": -1.0}, "quanta must be positive"),
+        ({"targets": []}, "targets is empty"),
+    ],
+)
+def test_bad_configurations(keys: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GIFConfig(**keys)
+
+
+def test_models_that_cannot_spike() -> None:
+    with pytest.raises(ValueError, match="no linear layer of the model is called q_proj"):
+        to_spiking(nn.Sequential(nn.Linear(2, 2)), GIFConfig())
+    model = nn.ModuleDict({"q_proj": nn.Linear(8, 8)})
+    to_spiking(model, GIFConfig())
+    with pytest.raises(ValueError, match="spikes already"):
+        to_spiking(model, GIFConfig())
