@@ -23,7 +23,7 @@ stage() { # stage NAME COMMAND... : run once
   touch "$work/done/$name"
 }
 
-both_cores=(accelerate launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no --num_cpu_threads_per_process 1)
+both_cores=(env ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 --)
 
 stage corpus python "$here/make_corpus.py" --data "$data" --corpus "$work/corpus" --scale "${SCALE:-1}" --music-clips "$(steps 3600)" --noise-clips "$(steps 720)"
 stage vocoder python "$here/train_vocoder.py" --corpus "$work/corpus" --run "$work/vocoder" --steps "$(steps 4000)" --export "$out/vocoder" &

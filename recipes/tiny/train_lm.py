@@ -3,8 +3,8 @@
     python recipes/tiny/train_lm.py --corpus DIR --text-tokenizer DIR --run DIR --export DIR --steps N
     [--holdout-speaker theo]
 
-A run may be stopped and go on with another number of processes (``accelerate launch --cpu --num_processes 2``): every
-process then adds a batch to each step.
+A run may be stopped and go on with another number of processes (``ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2
+-- train_lm.py ...``): every process then adds a batch to each step.
 
 Jobs, drawn by weight for every example: recognition (audio -> text), synthesis (text -> text and audio in parallel),
 spoken questions (audio -> transcript, think_end, answer, and the answer's audio where a recording exists), written
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator
 from questions import facts
 from safetensors.torch import load_file
 from transformers import GenerationConfig, PreTrainedTokenizerFast
@@ -283,7 +283,7 @@ def main() -> None:
         TrainConfig(steps=args.steps, learning_rate=args.learning_rate, warmup_steps=200, weight_decay=0.05),
         args.run,
     )
-    if not PartialState().is_main_process:
+    if not Accelerator().is_main_process:
         return
     model.generation_config = GenerationConfig(
         pad_token_id=tokenizer.pad_token_id,

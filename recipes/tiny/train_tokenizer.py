@@ -1,7 +1,7 @@
 """Train the speech tokenizer of spikeaudio-tiny: recognise, then recognise through 2048 codes.
 
     python recipes/tiny/train_tokenizer.py --corpus DIR --run DIR --export DIR [--steps N] [--holdout-speaker NAME]
-    accelerate launch --cpu --num_processes 2 recipes/tiny/train_tokenizer.py ... --grow-from SHALLOW_RUN
+    ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 -- recipes/tiny/train_tokenizer.py ... --grow-from SHALLOW_RUN
 
 The second form trains with one process per core and starts from the weights of a shallower run, which learns the
 alignment of sound and letters in a fraction of the time. Running a command again continues a stopped run. `--export`
@@ -19,7 +19,7 @@ from typing import Any
 import jiwer
 import numpy as np
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator
 from augmentation import augment, change_speed, mask_spectrogram, noise_bank
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -276,7 +276,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO)
 
-    processes = PartialState()
+    processes = Accelerator()
     corpus = PackedCorpus(arguments.corpus)
     held_out = [
         row for row in corpus.rows if arguments.holdout_speaker and row.get("speaker") == arguments.holdout_speaker

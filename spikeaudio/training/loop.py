@@ -81,7 +81,7 @@ def train(
     Args:
         model: every parameter with ``requires_grad`` is trained; buffers are saved too.
         batch: index -> batch; must depend on nothing but the index. The index is the step, or, with several processes
-            (``accelerate launch``), ``step * processes + rank``.
+            (``accelerate launch``; on CPUs ``ACCELERATE_USE_CPU=true torchrun``), ``step * processes + rank``.
         loss: (model, batch) -> scalars; ``"loss"`` is minimised, the others are logged.
         config: schedule.
         run_dir: gets ``state.safetensors``, ``state.json`` inside it as metadata, and ``log.jsonl``.
@@ -138,7 +138,7 @@ def train(
                 sums[key] = sums.get(key, 0.0) + value.item()
             count += 1
             done = step + 1
-            if done % config.log_steps == 0 or done == config.steps:
+            if accelerator.is_main_process and (done % config.log_steps == 0 or done == config.steps):
                 figures = {key: round(value / count, 4) for key, value in sums.items()}
                 bar.set_postfix(figures, refresh=False)
                 record = {

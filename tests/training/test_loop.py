@@ -1,11 +1,13 @@
 """The training loop: it learns, a killed run resumed equals one that was never killed, and its errors are sentences."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import Tensor, multiprocessing, nn
 
 from spikeaudio.training.loop import TrainConfig, train
 
@@ -79,3 +81,35 @@ def test_schedule_warms_up_and_reaches_zero() -> None:
 def test_bad_configuration() -> None:
     with pytest.raises(ValueError, match="steps >= 1"):
         TrainConfig(steps=0, learning_rate=1.0)
+
+
+SHARED = TrainConfig(steps=12, learning_rate=1e-2, warmup_steps=2, log_steps=4)
+
+
+def linear() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(4, 1)
+
+
+def _train_share(rank: int, folder: Path, port: int) -> None:
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in names.items()} | {"ACCELERATE_USE_CPU": "true"}
+    train(linear(), batch, loss, SHARED, folder)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does_on_both_batches(tmp_path: Path) -> None:
+    port = 20000 + os.getpid() % 20000
+    multiprocessing.spawn(_train_share, (tmp_path / "two", port), nprocs=2)
+
+    def both(step: int) -> tuple[Tensor, Tensor]:
+        halves = [batch(2 * step), batch(2 * step + 1)]
+        return torch.cat([x for x, _ in halves]), torch.cat([y for _, y in halves])
+
+    train(linear(), both, loss, SHARED, tmp_path / "one")
+    one, two = (load_file(tmp_path / name / "state.safetensors") for name in ("one", "two"))
+    for name in ("model.weight", "model.bias"):
+        torch.testing.assert_close(two[name], one[name], rtol=1e-5, atol=1e-6)
+    lines = (tmp_path / "two" / "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [4, 8, 12]  # written once, not once per process
