@@ -9,6 +9,10 @@ and `codes.jsonl` (id, version, start, length) into the corpus folder.
 
 import argparse
 import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -51,34 +55,78 @@ def encode(encoder: WhisperVQEncoder, wavs: list[np.ndarray]) -> list[tuple[np.n
     return [(codes[i, :n], features[i, :n]) for i, n in enumerate(tokens)]
 
 
+@dataclass
+class Worker:
+    """What a process needs to encode: the corpus and the encoder, loaded at its first batch."""
+
+    corpus_dir: Path
+    tokenizer_dir: Path
+
+    @cached_property
+    def corpus(self) -> PackedCorpus:
+        return PackedCorpus(self.corpus_dir)
+
+    @cached_property
+    def encoder(self) -> WhisperVQEncoder:
+        torch.set_num_threads(1)
+        return SpeechTokenizer.from_pretrained(self.tokenizer_dir).encoder
+
+    def __call__(self, part: list[tuple[dict, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(codes, features) of every (row, version)."""
+        wavs = []
+        for row, version in part:
+            wav, rng = self.corpus.wav(row), np.random.default_rng((row["start_16k"], version))
+            wavs.append(disturbed(wav, row["kind"], rng) if version else wav)
+        return encode(self.encoder, wavs)
+
+
+_worker: Worker | None = None  # of this process
+
+
+def start_worker(worker: Worker) -> None:
+    global _worker
+    _worker = worker
+
+
+def run_worker(part: list[tuple[dict, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    assert _worker is not None
+    return _worker(part)
+
+
+def batches(rows: list[dict]) -> list[list[tuple[dict, int]]]:
+    """Every clip in every version, those of one length together, BATCH_SECONDS at a time."""
+    jobs = [
+        (row, version)
+        for row in rows
+        if row["seconds"] < LONGEST_SECONDS
+        for version in range(VERSIONS.get(row["kind"], OTHER_VERSIONS) if row["split"] == "train" else 1)
+    ]
+    jobs.sort(key=lambda job: job[0]["samples_16k"])
+    parts = []
+    while jobs:
+        size = max(1, int(BATCH_SECONDS / (jobs[0][0]["seconds"] + 0.5)))
+        parts.append(jobs[:size])
+        jobs = jobs[size:]
+    return parts
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder written by train_tokenizer.py --export")
+    parser.add_argument("--workers", type=int, default=1, help="processes, one thread each")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    corpus, encoder = PackedCorpus(args.corpus), SpeechTokenizer.from_pretrained(args.tokenizer).encoder
-    jobs = [(row, 0) for row in corpus.rows if row["seconds"] < LONGEST_SECONDS]
-    for row in corpus.select(split="train"):
-        jobs += [
-            (row, v) for v in range(1, VERSIONS.get(row["kind"], OTHER_VERSIONS)) if row["seconds"] < LONGEST_SECONDS
-        ]
-    jobs.sort(key=lambda job: job[0]["samples_16k"])
+    parts = batches(PackedCorpus(args.corpus).rows)
     codes, features, index, start = [], [], [], 0
-    bar = tqdm(total=len(jobs), desc="encoding", unit="clip", mininterval=5)
-    while jobs:
-        size = max(1, int(BATCH_SECONDS / (jobs[0][0]["seconds"] + 0.5)))
-        part, jobs = jobs[:size], jobs[size:]
-        wavs = []
-        for row, version in part:
-            rng = np.random.default_rng((row["start_16k"], version))
-            wavs.append(disturbed(corpus.wav(row), row["kind"], rng) if version else corpus.wav(row))
-        for (row, version), (clip_codes, clip_features) in zip(part, encode(encoder, wavs), strict=True):
-            codes.append(clip_codes)
-            features.append(clip_features)
-            index.append({"id": row["id"], "version": version, "start": start, "length": len(clip_codes)})
-            start += len(clip_codes)
-        bar.update(len(part))
+    worker = Worker(args.corpus, args.tokenizer)
+    with ProcessPoolExecutor(args.workers, get_context("spawn"), start_worker, (worker,)) as pool:
+        encoded = tqdm(pool.map(run_worker, parts), total=len(parts), desc="encoding", unit="batch", mininterval=5)
+        for part, results in zip(parts, encoded, strict=True):
+            for (row, version), (clip_codes, clip_features) in zip(part, results, strict=True):
+                codes.append(clip_codes)
+                features.append(clip_features)
+                index.append({"id": row["id"], "version": version, "start": start, "length": len(clip_codes)})
+                start += len(clip_codes)
     np.save(args.corpus / "codes.npy", np.concatenate(codes))
     np.save(args.corpus / "features.npy", np.concatenate(features))
     (args.corpus / "codes.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in index))

@@ -31,7 +31,7 @@ beside=$!
 stage shallow python "$here/train_tokenizer.py" --corpus "$work/corpus" --run "$work/shallow" --layers 2 --steps "$(steps 2700)" --holdout-speaker theo --export "$work/shallow/export"
 wait "$beside"
 stage tokenizer "${both_cores[@]}" "$here/train_tokenizer.py" --corpus "$work/corpus" --run "$work/tokenizer" --grow-from "$work/shallow" --learning-rate 8e-4 --steps "$(steps 6100)" --holdout-speaker theo --export "$out/speech_tokenizer"
-stage encode python "$here/encode_corpus.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer"
+stage encode python "$here/encode_corpus.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer" --workers 2
 stage text python "$here/train_text_tokenizer.py" --corpus "$work/corpus" --out "$work/text"
 stage detokenizer python "$here/train_detokenizer.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer" --run "$work/detokenizer" --voice rh_bdl --steps "$(steps 2150)" --export "$out/detokenizer" &
 beside=$!
