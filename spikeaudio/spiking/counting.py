@@ -1,0 +1,183 @@
+"""How many operations a model did: counted from the spikes that fired, in every currency at once.
+
+A spike of level s to a layer with N non-zero weights in its column costs, depending on the hardware,
+
+    unary   |s| N accumulates          one spike after another
+    bits    popcount(|s|) N            shift and add
+    graded  N (0 if s = 0)             one multiply-accumulate with a small integer, where the hardware has it
+
+and none of the three is hidden: a multi-level spike counted as "one accumulate" is the usual flattery. Beside them:
+what the dense twin would do (MACs), attention products, corrections for zero points, dequantization, and the bytes of
+weights and cache that are read. NeuroBench (Yik et al. 2025, github.com/NeuroBench/neurobench) books levels above 1 as
+MACs and miscounts layers that quantize in their forward pass, so counting is done here, from the planes that neurons
+emit; `energy.report` uses its names.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.planes import Plane
+
+_BITS = 16  # a count of GIF or SpikingBrain needs fewer
+
+
+@dataclass
+class LayerCount:
+    """Totals of one linear layer over all tokens it saw.
+
+    `elements` are inputs (tokens x channels), `steps` their step slots (elements x T); an event is counted once per
+    element, an operation once per non-zero weight behind it.
+    """
+
+    tokens: int = 0
+    elements: int = 0
+    silent_elements: int = 0
+    unary_events: int = 0
+    bit_events: int = 0
+    graded_events: int = 0
+    unary_operations: int = 0
+    bit_operations: int = 0
+    graded_operations: int = 0
+    dense_operations: int = 0  # MACs of the dense twin
+    correction_operations: int = 0  # zero points
+    dequantization_operations: int = 0  # multiplications of accumulators by scales
+    weight_bytes: int = 0  # read once per call
+    calls: int = 0
+
+    def __add__(self, other: "LayerCount") -> "LayerCount":
+        return LayerCount(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(LayerCount)))
+
+    @property
+    def silent_share(self) -> float:
+        """Share of the inputs that fired nothing, in [0, 1]: NeuroBench's ActivationSparsity of this input."""
+        return self.silent_elements / max(1, self.elements)
+
+    @property
+    def unary_rate(self) -> float:
+        """Unary spikes per input."""
+        return self.unary_events / max(1, self.elements)
+
+
+@dataclass
+class ModelCount:
+    """Counts of a model by layer name, and what lies between the layers."""
+
+    layers: dict[str, LayerCount] = field(default_factory=dict)
+    dense_layers: dict[str, LayerCount] = field(default_factory=dict)
+    attention_operations: int = 0  # MACs of QK^T and PV over the positions that the causal mask leaves
+    cache_bytes: int = 0  # keys and values read
+
+    @property
+    def total(self) -> LayerCount:
+        """Sum over the spiking layers."""
+        return sum(self.layers.values(), LayerCount())
+
+
+def popcount(values: Tensor) -> Tensor:
+    """Number of ones in the binary form of non-negative integers below 2^16; int64, same shape."""
+    values = values.to(torch.int64)
+    return sum(((values >> bit) & 1 for bit in range(_BITS)), torch.zeros_like(values))
+
+
+def count_planes(planes: list[Plane], fan_out: Tensor, total: LayerCount) -> None:
+    """Add the events of planes to a layer's count.
+
+    Args:
+        planes: what the neuron emitted.
+        fan_out: (C,) int64, non-zero weights in every input's column.
+        total: changed.
+    """
+    for plane in planes:
+        behind = fan_out if plane.channels is None else fan_out[plane.channels]
+        magnitude = plane.counts.abs().reshape(-1, plane.counts.shape[-1]).to(torch.int64)
+        bits, fired = popcount(magnitude), (magnitude > 0).to(torch.int64)
+        total.elements += magnitude.numel()
+        total.silent_elements += magnitude.numel() - int(fired.sum())
+        for name, events in (("unary", magnitude), ("bit", bits), ("graded", fired)):
+            per_channel = events.sum(0)
+            setattr(total, f"{name}_events", getattr(total, f"{name}_events") + int(per_channel.sum()))
+            operations = int((per_channel * behind).sum())
+            setattr(total, f"{name}_operations", getattr(total, f"{name}_operations") + operations)
+
+
+class _LinearCounter:
+    """Forward hook of one linear layer."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.total = LayerCount()
+        weight = layer.codes() if isinstance(layer, PackedSpikingLinear) else layer.weight.detach()
+        self._fan_out = (weight != 0).sum(0)
+        self._groups = layer.weight_scale.shape[1] if isinstance(layer, PackedSpikingLinear) else 1
+
+    def __call__(self, layer: nn.Linear, inputs: tuple[Tensor, ...], _: Any) -> None:
+        values, total = inputs[0].detach(), self.total
+        tokens = values.numel() // max(1, layer.in_features)
+        total.calls += 1
+        total.tokens += tokens
+        total.dense_operations += tokens * layer.in_features * layer.out_features
+        total.weight_bytes += layer.weight.numel() * layer.weight.element_size()
+        if not isinstance(layer, SpikingLinear):
+            return
+        if isinstance(layer, PackedSpikingLinear):
+            total.weight_bytes += layer.weight_scale.numel() * layer.weight_scale.element_size()
+        planes = layer.neuron.planes(values)
+        count_planes(planes, self._fan_out, total)
+        for plane in planes:
+            total.dequantization_operations += tokens * layer.out_features * self._groups
+            if plane.zero is not None:
+                total.correction_operations += tokens * layer.out_features * self._groups
+
+
+class _AttentionCounter:
+    """Forward hook of a transformers attention module: MACs of both products, bytes of keys and values."""
+
+    def __init__(self, count: ModelCount) -> None:
+        self._count = count
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> None:
+        hidden = kwargs.get("hidden_states", args[0] if args else None)
+        if hidden is None:
+            return
+        rows, new = hidden.shape[0], hidden.shape[1]
+        cache, past = kwargs.get("past_key_values"), 0
+        if cache is not None:
+            past = cache.get_seq_length(module.layer_idx) - new  # this call's keys are in it already
+        config: Any = module.config
+        head_dim: Any = module.head_dim
+        pairs = new * past + new * (new + 1) // 2
+        self._count.attention_operations += 2 * rows * config.num_attention_heads * head_dim * pairs
+        keys = (past + new) * config.num_key_value_heads * head_dim * hidden.element_size()
+        self._count.cache_bytes += 2 * rows * keys
+
+
+@contextmanager
+def counting(model: nn.Module) -> Iterator[ModelCount]:
+    """Count everything that linear layers and attention of `model` do inside the block.
+
+        with counting(model) as count:
+            model.generate(...)
+        print(count.total.unary_rate, count.total.silent_share)
+
+    Padding is counted like any token: count one row at a time where it matters. Neurons run a second time for it, so
+    the block takes longer than the plain run.
+    """
+    count, handles = ModelCount(), []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            counter = _LinearCounter(module)
+            group = count.layers if isinstance(module, SpikingLinear) else count.dense_layers
+            group[name] = counter.total
+            handles.append(module.register_forward_hook(counter))
+        elif name.endswith("self_attn") and hasattr(module, "head_dim"):
+            handles.append(module.register_forward_hook(_AttentionCounter(count), with_kwargs=True))
+    try:
+        yield count
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,101 @@
+"""Counting against counts by hand, in every currency, in half precision too."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from spikeaudio.spiking.affine import AffineNeuron
+from spikeaudio.spiking.config import GIFConfig
+from spikeaudio.spiking.conversion import to_spiking
+from spikeaudio.spiking.counting import LayerCount, ModelCount, counting, popcount
+from spikeaudio.spiking.energy import HOROWITZ_45NM, compute_energy, report
+from spikeaudio.spiking.linear import SpikingLinear
+from spikeaudio.spiking.neuron import GIFNeuron
+from spikeaudio.spiking.steps import BitSteps, UnarySteps
+from spikeaudio.spiking.threshold import PeakThreshold
+
+
+def test_popcount() -> None:
+    values = torch.arange(2**12)
+    assert popcount(values).tolist() == [bin(value).count("1") for value in range(2**12)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_graded_layer_by_hand(dtype: torch.dtype) -> None:
+    layer = SpikingLinear.of(nn.Linear(4, 3), GIFNeuron(4, UnarySteps(1, 7), PeakThreshold())).to(dtype)
+    with torch.no_grad():
+        layer.weight.fill_(1)
+        layer.weight[0, 3] = 0  # input 3 reaches two outputs only
+    with counting(layer) as count, torch.no_grad():
+        layer(torch.tensor([[7.0, -3.0, 0.0, 5.0], [0.0, 0.0, 0.0, -7.0]], dtype=dtype))
+    [total] = count.layers.values()
+    assert (total.tokens, total.calls, total.elements, total.silent_elements) == (2, 1, 8, 4)
+    assert (total.unary_events, total.bit_events, total.graded_events) == (7 + 3 + 5 + 7, 3 + 2 + 2 + 3, 4)
+    assert total.unary_operations == 7 * 3 + 3 * 3 + 5 * 2 + 7 * 2
+    assert total.bit_operations == 3 * 3 + 2 * 3 + 2 * 2 + 3 * 2
+    assert total.graded_operations == 3 + 3 + 2 + 2
+    assert total.dense_operations == 2 * 4 * 3
+    assert total.correction_operations == 0 and total.dequantization_operations == 2 * 3
+    assert total.weight_bytes == 12 * torch.empty((), dtype=dtype).element_size()
+
+
+def test_events_equal_the_spikes_that_travel() -> None:
+    x = torch.randn(5, 16)
+    neuron = GIFNeuron(16, UnarySteps(2, 3), salient=torch.arange(16) < 4, salient_steps=UnarySteps(4, 3))
+    with counting(layer := SpikingLinear.of(nn.Linear(16, 2), neuron)) as count:
+        layer(x)
+    [total] = count.layers.values()
+    planes = neuron.planes(x)
+    assert total.unary_events == sum(int(plane.spikes().abs().sum()) for plane in planes)
+    with counting(layer := SpikingLinear.of(nn.Linear(16, 2), GIFNeuron(16, BitSteps()))) as count:
+        layer(x)
+    [total] = count.layers.values()
+    assert total.bit_events == int((layer.neuron.planes(x)[0].spikes() != 0).sum())
+
+
+def test_zero_points_are_corrections_and_silence_fires() -> None:
+    with counting(layer := SpikingLinear.of(nn.Linear(8, 3), AffineNeuron(8))) as count, torch.no_grad():
+        layer(torch.tensor([[3.0, -2.0, 0, 0, 0, 0, 0, 0]]))
+    [total] = count.layers.values()
+    assert total.correction_operations == 3
+    assert total.unary_events == 15 + 0 + 6 * 6  # a zero is coded as the zero point, 6 of 15
+    assert total.silent_share == 1 / 8
+
+
+def test_a_whole_model_and_its_attention() -> None:
+    config = Qwen2Config(
+        vocab_size=20,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    model = Qwen2ForCausalLM(config).eval()
+    to_spiking(model, GIFConfig())
+    with counting(model) as count, torch.no_grad():
+        out = model(torch.tensor([[1, 2, 3]]))
+        model(torch.tensor([[4]]), past_key_values=out.past_key_values)
+    assert count.attention_operations == 2 * 2 * 16 * (1 + 2 + 3 + 4)  # layers, products, heads x size, visible pairs
+    assert count.cache_bytes == 2 * 2 * 8 * 4 * (3 + 4)  # layers, keys and values, size, fp32, positions
+    assert set(count.dense_layers) == {"lm_head"}
+    assert count.dense_layers["lm_head"].dense_operations == 4 * 16 * 20
+    per_block = 16 * 16 * 2 + 16 * 8 * 2 + 16 * 24 * 3
+    assert count.total.dense_operations == 4 * 2 * per_block
+    figures = report(model, count, tokens=4, audio_seconds=0.32)
+    assert figures["SynapticOperations"]["Dense"] == 2 * per_block + 16 * 20
+    assert figures["per_audio_second"]["attention_operations"] == pytest.approx(count.attention_operations / 0.32)
+    assert 0 < figures["ActivationSparsity"] < 1
+    assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 20)  # hooks are gone
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_energy_is_the_sum_of_its_parts() -> None:
+    count = LayerCount(unary_operations=10, bit_operations=6, graded_operations=4, dense_operations=20)
+    energy = compute_energy(count)
+    assert energy == pytest.approx({"unary": 1.0, "bits": 0.6, "graded": 1.2, "dense_int8": 6.0, "dense_fp16": 30.0})
+    count.dequantization_operations = 2
+    assert compute_energy(count)["unary"] == pytest.approx(1.0 + 2 * HOROWITZ_45NM.fp32_multiply)
+    with pytest.raises(ValueError, match="nothing was counted"):
+        report(nn.Linear(2, 2), ModelCount(), 0)
