@@ -1,0 +1,96 @@
+"""Attention whose two products run on spikes, causally.
+
+    scores[t, s] = scale_q[t] scale_k[s] / sqrt(d)  sum_c q[t, c] k[s, c]             q, k: signed counts, 4 bits
+    out[t] = scale_w[t]  sum_s w[t, s] v[s]    with  w ~ softmax(scores)[t, s] scale_v[s]       w: 8 bits, v: 4 bits
+
+q, k, v, w are integer counts, so both sums are integer accumulations. Queries and keys are rotated after their
+position code (R3, `spikeaudio.spiking.hadamard`), which spreads the outliers of keys and leaves the scores as they are.
+Scales are per token and head: a position is coded once, from itself alone, and never changes when later ones arrive.
+SpikeLLM's published code scales keys over the whole sequence, future included (spike_matmul.py), which streaming cannot
+do. As every value has its own scale, it goes into the attention weight, and the weight is what fires.
+
+With the peak as threshold, coding what is coded already changes nothing: keys and values may come from a cache that
+holds counts (`spikeaudio.spiking.cache`).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from spikeaudio.spiking.hadamard import rotate_queries_keys
+from spikeaudio.spiking.neuron import signed_counts
+from spikeaudio.spiking.planes import Plane
+from spikeaudio.spiking.steps import RadixSteps, UnarySteps
+from spikeaudio.spiking.threshold import PeakThreshold
+
+NAME = "spiking"  # attn_implementation
+STATE_STEPS = UnarySteps(1, 7)  # queries, keys, values: 4 bits
+WEIGHT_STEPS = RadixSteps(2, 15)  # attention weights: two steps of 4 bits
+
+
+def code_states(states: Tensor) -> Plane:
+    """Counts of queries, keys or values (B, H, T, d), one scale per head and position.
+
+    Scales are rounded to bfloat16, in which the cache keeps them: with a cache or without one, the counts are the same.
+    """
+    scale = PeakThreshold().scale(states, STATE_STEPS.capacity).bfloat16().float()
+    return Plane(signed_counts(states, scale, STATE_STEPS.capacity), scale, STATE_STEPS)
+
+
+def code_weights(weights: Tensor) -> Plane:
+    """Counts of non-negative attention weights (B, H, T, S), one scale per head and query."""
+    scale = PeakThreshold().scale(weights, WEIGHT_STEPS.capacity)
+    return Plane(signed_counts(weights, scale, WEIGHT_STEPS.capacity), scale, WEIGHT_STEPS)
+
+
+def attention_products(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float
+) -> tuple[Tensor, Tensor, list[Plane]]:
+    """Both products from integer accumulators.
+
+    Args:
+        query: (B, H, T, d), rotated.
+        key: (B, H, S, d), rotated; heads repeated as often as queries share them.
+        value: (B, H, S, d).
+        mask: (B, 1, T, S), added to the scores; None: nothing is hidden.
+        scaling: of the scores.
+
+    Returns:
+        Output (B, H, T, d), attention weights (B, H, T, S) as decoded, and the planes of q, k, v and w.
+    """
+    q, k, v = code_states(query), code_states(key), code_states(value)
+    # Products of counts below 2^24 are exact in float32: d 7 7 for scores, S 255 7 for outputs up to 9,000 positions.
+    scores = (q.counts.float() @ k.counts.float().transpose(2, 3)) * q.scale * k.scale.transpose(2, 3) * scaling
+    if mask is not None:
+        scores = scores + mask
+    weights = functional.softmax(scores, dim=-1, dtype=torch.float32) * v.scale.transpose(2, 3)
+    w = code_weights(weights)
+    exact = torch.float32 if w.counts.shape[-1] * 255 * 7 < 2**24 else torch.float64
+    out = (w.counts.to(exact) @ v.counts.to(exact)).float() * w.scale
+    return out, w.values() / v.scale.transpose(2, 3), [q, k, v, w]
+
+
+def spiking_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """transformers' attention interface: (B, H, T, d) -> (B, T, H, d) and weights (B, H, T, S)."""
+    groups: Any = module.num_key_value_groups
+    query, key = rotate_queries_keys(query, key)
+    key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+    out, weights, _ = attention_products(query, key, value, attention_mask, scaling)
+    return out.to(query.dtype).transpose(1, 2).contiguous(), weights.to(query.dtype)
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, spiking_attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, eager_mask)

@@ -1,0 +1,103 @@
+"""Spiking attention: close to the dense one, causal, and one with its cache of counts."""
+
+import pytest
+import torch
+from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
+
+from spikeaudio.spiking.attention import NAME, attention_products, code_states
+from spikeaudio.spiking.cache import SpikingCache, decode_states, encode_states
+from spikeaudio.spiking.execution import event_driven
+from spikeaudio.spiking.hadamard import rotate_queries_keys
+
+IDS = torch.tensor([[1, 5, 9, 3, 7, 2, 8, 4]])
+
+
+@pytest.fixture
+def model() -> Qwen2ForCausalLM:
+    config = Qwen2Config(
+        vocab_size=40,
+        hidden_size=64,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        attn_implementation=NAME,
+        initializer_range=0.3,
+    )
+    return Qwen2ForCausalLM(config).eval()
+
+
+def test_products_are_close_to_the_dense_ones() -> None:
+    q, k, v = (torch.randn(2, 3, 12, 32) for _ in range(3))
+    mask = torch.full((12, 12), -1e9).triu(1)[None, None]
+    q, k = rotate_queries_keys(q, k)
+    out, weights, _ = attention_products(q, k, v, mask, 32**-0.5)
+    scores = q @ k.transpose(2, 3) * 32**-0.5 + mask
+    expected = scores.softmax(-1)
+    assert (weights - expected).abs().max() < 0.15
+    assert (out - expected @ v).norm() / (expected @ v).norm() < 0.2  # 4-bit queries, keys and values
+    assert not weights.masked_select(mask.expand_as(weights) < 0).any()
+
+
+def test_products_are_integer_accumulations() -> None:
+    q, k, v = (torch.randn(1, 1, 5, 16) for _ in range(3))
+    out, _, planes = attention_products(q, k, v, None, 0.25)
+    w, v_counts = planes[3], planes[2].counts
+    sums = event_driven(w, v_counts[0, 0].T.to(torch.int8).contiguous())
+    assert torch.equal(out, sums * w.scale)
+
+
+def test_a_position_is_coded_from_itself_alone() -> None:
+    states = torch.randn(1, 2, 6, 8)
+    before = code_states(states)
+    later = torch.cat([states, 100 * torch.randn(1, 2, 3, 8)], dim=2)
+    assert torch.equal(code_states(later).counts[:, :, :6], before.counts)
+
+
+def test_model_is_causal(model: Qwen2ForCausalLM) -> None:
+    changed = IDS.clone()
+    changed[0, -1] = 30
+    with torch.no_grad():
+        one, other = model(IDS).logits, model(changed).logits
+    assert torch.equal(one[:, :-1], other[:, :-1])
+    assert not torch.equal(one[:, -1], other[:, -1])
+
+
+def test_entries_come_back_and_stay(size: int = 32) -> None:
+    states = torch.randn(2, 3, 5, size)
+    entry = encode_states(states)
+    assert entry.dtype == torch.uint8 and entry.shape == (2, 3, 5, size // 2 + 2)
+    decoded = decode_states(entry, size)
+    assert (decoded - states).abs().max() <= states.abs().max() / 7 * 0.51
+    assert torch.equal(decode_states(encode_states(decoded), size), decoded)
+    assert not decode_states(encode_states(torch.zeros(1, 1, 1, size)), size).any()
+
+
+def test_cached_decoding_equals_the_whole_pass(model: Qwen2ForCausalLM) -> None:
+    with torch.no_grad():
+        whole = model(IDS, past_key_values=SpikingCache()).logits
+        cache, steps = SpikingCache(), []
+        for part in (IDS[:, :3], IDS[:, 3:4], IDS[:, 4:]):
+            steps.append(model(part, past_key_values=cache).logits)
+        plain = model(IDS).logits
+    torch.testing.assert_close(torch.cat(steps, 1), whole, rtol=1e-4, atol=1e-4)
+    assert cache.get_seq_length() == 8
+    assert cache.num_bytes == 2 * 2 * 2 * 8 * (16 // 2 + 2)  # layers, keys and values, heads, positions, bytes
+    torch.testing.assert_close(whole, plain, rtol=1e-4, atol=1e-4)  # a cache changes nothing: counts are counts
+
+
+def test_generation_runs_on_counts(model: Qwen2ForCausalLM) -> None:
+    cache = SpikingCache()
+    out = model.generate(IDS, past_key_values=cache, max_new_tokens=5, do_sample=False, pad_token_id=0)
+    again = model.generate(IDS, past_key_values=SpikingCache(), max_new_tokens=5, do_sample=False, pad_token_id=0)
+    assert torch.equal(out, again) and out.shape == (1, 13)
+    dense = DynamicCache()
+    model(IDS, past_key_values=dense)
+    assert dense.layers[0].keys[0, 0].numel() * 4 / 8 == 64  # bytes a position takes there in fp32; 10 here
+
+
+def test_beams_reorder_the_cache(model: Qwen2ForCausalLM) -> None:
+    out = model.generate(
+        IDS, past_key_values=SpikingCache(), num_beams=3, max_new_tokens=4, do_sample=False, pad_token_id=0
+    )
+    assert out.shape == (1, 12)
