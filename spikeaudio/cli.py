@@ -1,4 +1,4 @@
-"""The command line: `spikeaudio transcribe|ask|speak|chat|tokenize|detokenize|doctor|demo`.
+"""The command line: `spikeaudio transcribe|ask|speak|chat|tokenize|detokenize|profile|doctor|demo`.
 
 Parsing and printing only; what a command does is one call of the facade (`spikeaudio.SpikeAudio`), imported when the
 command runs, so that `spikeaudio --help` needs neither torch nor transformers. Results go to standard output, anything
@@ -157,6 +157,29 @@ def detokenize(
 
 
 @app.command()
+def profile(
+    audio: Annotated[Path, typer.Option(help="The recording to transcribe.", metavar="FILE")],
+    model: Annotated[Path, typer.Argument(metavar="[MODEL]", help="Checkpoint folder.")] = SHIPPED_CHECKPOINT,
+    as_json: Annotated[bool, typer.Option("--json", help="All figures as one JSON object.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Also draw the spikes over time (.png).")] = None,
+) -> None:
+    """Operations, bytes and modelled energy of one transcription, layer by layer."""
+    from spikeaudio.profile import draw, rows
+    from spikeaudio.profile import profile as profiled
+
+    if plot is not None:
+        _check_output(plot)
+    result = profiled(_load(model), audio)
+    if as_json:
+        typer.echo(json.dumps({"text": result.text, "audio_seconds": result.audio_seconds, **result.figures}))
+    else:
+        _print_table(rows(result))
+        _print_figures(result.figures)
+    if plot is not None:
+        draw(result, plot)
+
+
+@app.command()
 def doctor(model: Model = SHIPPED_CHECKPOINT) -> None:
     """Versions, devices, optional parts and the checkpoint, for a look or a bug report."""
     from spikeaudio.doctor import report
@@ -223,6 +246,17 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    """Totals of a profile, a line for each."""
+    per_token = {name: f"{value:,.0f}" for name, value in figures["per_token"].items()}
+    compute = {
+        f"compute, {name}": f"{value:,.0f} pJ" for name, value in figures["compute_picojoules_per_token"].items()
+    }
+    memory = {f"memory, {name}": f"{value:,.0f} pJ" for name, value in figures["memory_picojoules_per_token"].items()}
+    typer.echo(f"\nper token (energy is a model: {figures['energy_table']})")
+    _print_table(list((per_token | compute | memory).items()))
 
 
 def _complain(error: Exception) -> None:

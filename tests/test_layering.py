@@ -33,7 +33,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"data", "training"}),
-    frozenset({"cli", "demo", "doctor"}),
+    frozenset({"cli", "demo", "doctor", "profile"}),
 )
 # Import each other freely: they are one layer of single files. Rooms of the other layers never import their siblings.
 JOINED = frozenset({3, 5})
