@@ -33,8 +33,8 @@ wait "$beside"
 stage tokenizer "${both_cores[@]}" "$here/train_tokenizer.py" --corpus "$work/corpus" --run "$work/tokenizer" --grow-from "$work/shallow" --learning-rate 8e-4 --steps "$(steps 6100)" --holdout-speaker theo --export "$out/speech_tokenizer"
 stage encode python "$here/encode_corpus.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer" --workers 2
 stage text python "$here/train_text_tokenizer.py" --corpus "$work/corpus" --out "$work/text"
-stage detokenizer python "$here/train_detokenizer.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer" --run "$work/detokenizer" --voice rh_bdl --steps "$(steps 2150)" --export "$out/detokenizer" &
+stage detokenizer python "$here/train_detokenizer.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer" --run "$work/detokenizer" --voice rh_bdl --steps "$(steps 3550)" --export "$out/detokenizer" &
 beside=$!
-stage lm python "$here/train_lm.py" --corpus "$work/corpus" --text-tokenizer "$work/text" --tokenizer "$out/speech_tokenizer" --run "$work/lm" --steps "$(steps 2800)" --export "$out"
+stage lm python "$here/train_lm.py" --corpus "$work/corpus" --text-tokenizer "$work/text" --tokenizer "$out/speech_tokenizer" --run "$work/lm" --steps "$(steps 6800)" --export "$out"
 wait "$beside"
 echo "checkpoint in $out; measure it: python -m eval.tiny_floors --model $out --corpus $work/corpus"

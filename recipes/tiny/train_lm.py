@@ -32,8 +32,8 @@ from spikeaudio.data.corpus import PackedCorpus
 from spikeaudio.prompt import build_example
 from spikeaudio.training.loop import TrainConfig, train
 
-TASKS = {"asr": 0.42, "tts": 0.22, "chat": 0.15, "text": 0.07, "aqa": 0.14}
-ASR_KINDS = {"question": 0.21, "open": 0.51, "digit": 0.18, "answer": 0.07, "noise": 0.03}
+TASKS = {"asr": 0.48, "tts": 0.19, "chat": 0.13, "text": 0.06, "aqa": 0.14}
+ASR_KINDS = {"question": 0.18, "open": 0.56, "digit": 0.17, "answer": 0.06, "noise": 0.03}
 JOINED = {"digit": (0.5, 4), "question": (0.1, 2), "answer": (0.1, 2), "open": (0.1, 2)}  # how often, how many at most
 AQA_QUESTIONS = {"instrument": 0.2, "tempo": 0.3, "count": 0.5}  # harder ones more often
 TTS_KINDS = {"answer": 0.45, "question": 0.25, "open": 0.30}
