@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # the same names as _MODULES, for type checkers and editors
     from spikeaudio.lm.modeling import SpikeAudioModel as SpikeAudioModel
     from spikeaudio.pipeline import SpikeAudio as SpikeAudio
     from spikeaudio.processing import SpikeAudioProcessor as SpikeAudioProcessor
+    from spikeaudio.spiking.config import GIFConfig as GIFConfig
     from spikeaudio.tokenizer.configuration import WhisperVQConfig as WhisperVQConfig
     from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer as SpeechTokenizer
     from spikeaudio.tokenizer.whisper_features import WhisperFeatureEncoder as WhisperFeatureEncoder
@@ -31,6 +32,7 @@ _MODULES = {
     "DetokenizerConfig": "spikeaudio.detokenizer.configuration",
     "DiT": "spikeaudio.detokenizer.dit",
     "FlowMatchingDetokenizer": "spikeaudio.detokenizer.modeling",
+    "GIFConfig": "spikeaudio.spiking.config",
     "SpeechTokenizer": "spikeaudio.tokenizer.speech_tokenizer",
     "SpikeAudio": "spikeaudio.pipeline",
     "SpikeAudioConfig": "spikeaudio.lm.configuration",
