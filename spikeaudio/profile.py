@@ -76,7 +76,7 @@ def _watched(network: nn.Module) -> Iterator[tuple[dict[str, list[Tensor]], list
 
     def watch(name: str, layer: Any) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            fired = [plane.counts.abs().sum(-1) for plane in layer.neuron.planes(inputs[0])]
+            fired = [plane.counts.abs().sum(-1) for plane in layer.planes(inputs[0])]
             spikes[name].append(torch.stack(fired).sum(0).flatten() / layer.in_features)
 
         return layer.register_forward_hook(hook)

@@ -1,13 +1,17 @@
 """GIFConfig: everything that makes a dense checkpoint a spiking one, saved in its ``config.json``."""
 
+from collections import OrderedDict
 from typing import Any
 
+import torch
 from torch import nn
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from spikeaudio.spiking.affine import AffineNeuron
 from spikeaudio.spiking.elastic import ElasticNeuron
+from spikeaudio.spiking.hadamard import OnlineHadamard
 from spikeaudio.spiking.neuron import GIFNeuron, SpikingNeuron
+from spikeaudio.spiking.outliers import MeanShift
 from spikeaudio.spiking.packing import packed_width
 from spikeaudio.spiking.steps import BitSteps, RadixSteps, StepCode, UnarySteps
 from spikeaudio.spiking.threshold import MeanThreshold, PeakThreshold, Threshold
@@ -16,6 +20,12 @@ QUANT_METHOD = "gif"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _CODINGS = {"unary": UnarySteps, "radix": RadixSteps}
 _NEURONS = ("gif", "spikellm", "spikingbrain", "spikelm")
+_ROTATED_ONLINE = "down_proj"  # its inputs are products: no rotation can be fused into what comes before (R4)
+
+
+def threshold_of(quanta: float | None) -> Threshold:
+    """The threshold at which a token's mean magnitude counts `quanta`; None: its peak gets the largest count."""
+    return PeakThreshold() if quanta is None else MeanThreshold(quanta)
 
 
 class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
@@ -33,7 +43,11 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         weight_bits: 2, 4 or 8.
         group_size: inputs that share a weight scale; None: all of a row.
         targets: last parts of the names of the layers that spike; heads, embeddings and adaptors are not among them.
-        packed: whether weights are integers already; conversion sets it.
+        rotate: whether R1 and R2 are fused into the weights (adaptors then end in a linear layer) and every down
+            projection has R4, an online Hadamard rotation, in front of its neuron.
+        shift: whether a mean is taken off before every neuron; every spiking layer then has a bias.
+        layer_quanta: `quanta` of single layers by name, where calibration searched for it.
+        packed: whether weights are integers already; calibration sets it.
         quant_method: "gif"; transformers stores it.
 
     Raises:
@@ -53,6 +67,9 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         weight_bits: int = 4,
         group_size: int | None = None,
         targets: list[str] | tuple[str, ...] = TARGETS,
+        rotate: bool = False,
+        shift: bool = False,
+        layer_quanta: dict[str, float | None] | None = None,
         packed: bool = False,
         quant_method: str = QUANT_METHOD,
         **unknown: Any,
@@ -84,26 +101,42 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         self.weight_bits = weight_bits
         self.group_size = group_size
         self.targets = list(targets)
+        self.rotate = rotate
+        self.shift = shift
+        self.layer_quanta = dict(layer_quanta or {})
         self.packed = packed
         self.make_neuron(8)  # refuses bad sizes now, not in the middle of a model
 
     @property
-    def threshold(self) -> Threshold:
-        """The rule for a token's quantum."""
-        return PeakThreshold() if self.quanta is None else MeanThreshold(self.quanta)
+    def prepared(self) -> bool:
+        """Whether it describes weights that no dense checkpoint has: `calibration.calibrate` makes them."""
+        return self.rotate or self.shift or self.packed
 
-    def make_neuron(self, num_channels: int) -> SpikingNeuron:
-        """A neuron for a layer of so many inputs, no channel salient yet."""
+    def threshold(self, name: str = "") -> Threshold:
+        """The rule for a token's quantum in the layer of this name."""
+        return threshold_of(self.layer_quanta.get(name, self.quanta))
+
+    def make_neuron(self, num_channels: int, name: str = "") -> SpikingNeuron:
+        """A neuron for the layer of this name and so many inputs, no channel salient yet."""
         if self.neuron == "gif":
             ordinary: StepCode = _CODINGS[self.coding](self.time_steps, self.levels)
             salient: StepCode = _CODINGS[self.salient_coding](self.salient_time_steps, self.levels)
-            return GIFNeuron(num_channels, ordinary, self.threshold, salient_steps=salient)
+            return GIFNeuron(num_channels, ordinary, self.threshold(name), salient_steps=salient)
         if self.neuron == "spikellm":  # L = 2^b - 1 unsigned levels, T = 2^a steps
             bits = (self.levels + 1).bit_length() - 1
             return AffineNeuron(num_channels, bits, (self.salient_time_steps - 1).bit_length())
         if self.neuron == "spikingbrain":
             return GIFNeuron(num_channels, BitSteps(), MeanThreshold(self.quanta or 3.0))
         return ElasticNeuron(self.time_steps)
+
+    def make_transform(self, num_channels: int, name: str, dtype: torch.dtype) -> nn.Module:
+        """What stands before the neuron of the layer of this name: a rotation, no signs yet, then a shift by 0."""
+        parts: list[tuple[str, nn.Module]] = []
+        if self.rotate and name.rpartition(".")[2] == _ROTATED_ONLINE:
+            parts.append(("rotation", OnlineHadamard(num_channels, torch.ones(num_channels))))
+        if self.shift:
+            parts.append(("shift", MeanShift(torch.zeros(num_channels, dtype=dtype))))
+        return nn.Sequential(OrderedDict(parts)) if parts else nn.Identity()
 
     def spikes(self, name: str, module: nn.Module) -> bool:
         """Whether a module of this name becomes a spiking layer."""

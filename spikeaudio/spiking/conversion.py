@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.rotation import end_in_linear
+
+_ROWS_AT_ONCE = 1024  # of a transform's matrix in float64
 
 
 def spiking_layers(model: nn.Module) -> Iterator[tuple[str, SpikingLinear]]:
@@ -19,6 +22,9 @@ def spiking_layers(model: nn.Module) -> Iterator[tuple[str, SpikingLinear]]:
 def to_spiking(model: nn.Module, config: GIFConfig) -> int:
     """Put a neuron in front of every layer that `config` names; weights stay as they are.
 
+    Where `config.prepared`, the model gets empty places for everything that its checkpoint holds: load it next. To
+    prepare the weights of a dense model, call `spikeaudio.spiking.calibration.calibrate` instead.
+
     Returns:
         The number of layers.
 
@@ -30,38 +36,76 @@ def to_spiking(model: nn.Module, config: GIFConfig) -> int:
     found = [(name, module) for name, module in model.named_modules() if config.spikes(name, module)]
     if not found:
         raise ValueError(f"no linear layer of the model is called {', '.join(config.targets)}")
+    if config.rotate:
+        _end_adaptors_in_linear(model)
     for name, module in found:
         assert isinstance(module, nn.Linear)
-        model.set_submodule(name, _spiking_form(module, config))
+        model.set_submodule(name, spiking_form(name, module, config))
     return len(found)
 
 
-def _spiking_form(dense: nn.Linear, config: GIFConfig) -> SpikingLinear:
-    with torch.device(dense.weight.device):
-        neuron = config.make_neuron(dense.in_features)
-    if not config.packed:
-        return SpikingLinear.of(dense, neuron)
-    return PackedSpikingLinear(
-        dense.in_features,
-        dense.out_features,
-        neuron,
-        config.weight_bits,
-        config.group_size,
-        dense.bias is not None,
-        device=dense.weight.device,
-        dtype=dense.weight.dtype,
-    )
+def _end_adaptors_in_linear(model: nn.Module) -> None:
+    """What R1 did to the modules that write features into the residual stream."""
+    adaptors = [module for name, module in model.named_modules() if name.endswith("adaptor")]
+    for adaptor in adaptors:
+        end_in_linear(adaptor, model.get_input_embeddings().embedding_dim)  # type: ignore[operator]
 
 
+def spiking_form(name: str, dense: nn.Linear, config: GIFConfig) -> SpikingLinear:
+    """A layer of this name as `config` wants it, without state of its own yet; unpacked, it shares the weights."""
+    like = dense.weight
+    with torch.device(like.device):
+        neuron = config.make_neuron(dense.in_features, name)
+        transform = config.make_transform(dense.in_features, name, like.dtype)
+    has_bias = dense.bias is not None or config.shift
+    if config.packed:
+        return PackedSpikingLinear(
+            dense.in_features,
+            dense.out_features,
+            neuron,
+            config.weight_bits,
+            config.group_size,
+            has_bias,
+            like.device,
+            like.dtype,
+            transform,
+        )
+    layer = SpikingLinear.of(dense, neuron, transform)
+    if has_bias and dense.bias is None:
+        layer.bias = nn.Parameter(like.new_zeros(dense.out_features), requires_grad=like.requires_grad)
+    return layer
+
+
+@torch.no_grad()
 def to_dense(model: nn.Module) -> int:
-    """Replace spiking layers by dense ones with the weights that they stand for; returns the number of layers."""
+    """Replace spiking layers by dense ones that compute what they stand for; returns the number of layers.
+
+    Transforms go back into weights and biases; rotations that are fused into several layers stay where they are.
+    """
     layers = list(spiking_layers(model))
     for name, layer in layers:
         dense = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
         weight = layer.dense_weight() if isinstance(layer, PackedSpikingLinear) else layer.weight.detach()
         reference = layer.bias if layer.bias is not None else layer.weight
         dtype = reference.dtype if reference.is_floating_point() else torch.float32
-        dense.weight = nn.Parameter(weight.to(dtype))
         dense.bias = layer.bias
+        if not isinstance(layer.transform, nn.Identity):
+            weight, constant = _without_transform(weight, layer.transform)
+            if layer.bias is not None:
+                dense.bias = nn.Parameter((layer.bias.double() + constant).to(dtype))
+        dense.weight = nn.Parameter(weight.to(dtype))
         model.set_submodule(name, dense)
     return len(layers)
+
+
+def _without_transform(weight: Tensor, transform: nn.Module) -> tuple[Tensor, Tensor]:
+    """W T(x) = W' x + c for an affine T: weights (O, C) -> (O, C) and (O,), float64."""
+    double, columns = weight.double(), weight.shape[1]
+    origin = transform(double.new_zeros(columns))
+    parts = []
+    for first in range(0, columns, _ROWS_AT_ONCE):
+        size = min(_ROWS_AT_ONCE, columns - first)
+        units = double.new_zeros(size, columns)
+        units[torch.arange(size), first + torch.arange(size)] = 1
+        parts.append(double @ (transform(units) - origin).T)
+    return torch.cat(parts, 1), double @ origin

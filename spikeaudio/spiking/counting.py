@@ -126,7 +126,7 @@ class _LinearCounter:
             return
         if isinstance(layer, PackedSpikingLinear):
             total.weight_bytes += layer.weight_scale.numel() * layer.weight_scale.element_size()
-        planes = layer.neuron.planes(values)
+        planes = layer.planes(values)
         count_planes(planes, self._fan_out, total)
         for plane in planes:
             total.dequantization_operations += tokens * layer.out_features * self._groups

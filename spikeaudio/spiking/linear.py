@@ -1,9 +1,10 @@
 """Linear layers on spikes.
 
-    planes = neuron(x)
+    planes = neuron(transform(x))
     y[o]   = sum over planes p, weight groups g of  scale_p weight_scale[o, g] A[p, g, o]  + bias[o]
     A[p, g, o] = sum over channels c of p and g of  counts_p[c] codes[o, c]             (integers, exact)
 
+`transform` is what preparation puts in front of the neuron (an online rotation, a mean shift), else the identity.
 `SpikingLinear` has real weights: it is what a dense layer becomes first, calibrates and trains.
 `PackedSpikingLinear` has integer weights and runs on integer accumulators; it is what a spiking checkpoint holds. Both
 are `nn.Linear` with the dense layer's parameter names, so that adapters (peft) and parameter filters find them.
@@ -35,6 +36,7 @@ class SpikingLinear(nn.Linear):
         bias: whether there is one.
         device: of the parameters.
         dtype: of the parameters.
+        transform: (..., C) -> (..., C), affine, undone in weights and bias; None: the identity.
 
     Shape:
         input: (..., C), returned: (..., O), dtype of the input.
@@ -48,17 +50,30 @@ class SpikingLinear(nn.Linear):
         bias: bool = True,
         device: Any = None,
         dtype: torch.dtype | None = None,
+        transform: nn.Module | None = None,
     ) -> None:
         super().__init__(in_features, out_features, bias, device, dtype)
+        self.transform = nn.Identity() if transform is None else transform
         self.neuron = neuron
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.linear(self.neuron(input), self.weight, self.bias)
+        return functional.linear(self.neuron(self.transform(input)), self.weight, self.bias)
+
+    def planes(self, input: Tensor) -> list[Plane]:
+        """What the neuron fires for inputs (..., C) of the layer."""
+        return self.neuron.planes(self.transform(input))
 
     @classmethod
-    def of(cls, dense: nn.Linear, neuron: SpikingNeuron) -> "SpikingLinear":
+    def of(cls, dense: nn.Linear, neuron: SpikingNeuron, transform: nn.Module | None = None) -> "SpikingLinear":
         """The spiking form of a dense layer; weights are shared, not copied."""
-        layer = cls(dense.in_features, dense.out_features, neuron, dense.bias is not None, device="meta")
+        layer = cls(
+            dense.in_features,
+            dense.out_features,
+            neuron,
+            dense.bias is not None,
+            device="meta",
+            transform=transform,
+        )
         layer.weight, layer.bias = dense.weight, dense.bias
         return layer
 
@@ -75,6 +90,7 @@ class PackedSpikingLinear(SpikingLinear):
         bias: whether there is one.
         device: of the parameters.
         dtype: of the bias.
+        transform: as of `SpikingLinear`.
 
     Attributes:
         weight: (O, bytes) uint8, packed codes (see `packing`); without gradient.
@@ -95,11 +111,12 @@ class PackedSpikingLinear(SpikingLinear):
         bias: bool = True,
         device: Any = None,
         dtype: torch.dtype | None = None,
+        transform: nn.Module | None = None,
     ) -> None:
         group_size = group_size or in_features
         if in_features % group_size:
             raise ValueError(f"group_size {group_size} does not divide {in_features} inputs")
-        super().__init__(in_features, out_features, neuron, bias, device, dtype)
+        super().__init__(in_features, out_features, neuron, bias, device, dtype, transform)
         self.bits, self.group_size = bits, group_size
         width, groups = packed_width(in_features, bits), in_features // group_size
         self.weight = nn.Parameter(
@@ -123,6 +140,7 @@ class PackedSpikingLinear(SpikingLinear):
             group_size,
             layer.bias is not None,
             device="meta",
+            transform=layer.transform,
         )
         packed.weight = nn.Parameter(pack(codes, bits), requires_grad=False)
         packed.weight_scale = nn.Parameter(scale.float(), requires_grad=False)
@@ -140,8 +158,8 @@ class PackedSpikingLinear(SpikingLinear):
     def forward(self, input: Tensor) -> Tensor:
         if torch.is_grad_enabled() and input.requires_grad:  # accumulators have no gradient
             weight = self.dense_weight().to(input.dtype)
-            return functional.linear(self.neuron(input), weight, self.bias)
-        out = self.accumulate(self.neuron.planes(input)).to(input.dtype)
+            return functional.linear(self.neuron(self.transform(input)), weight, self.bias)
+        out = self.accumulate(self.planes(input)).to(input.dtype)
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def accumulate(self, planes: list[Plane]) -> Tensor:

@@ -25,6 +25,14 @@ class GIFQuantizer(HfQuantizer):  # type: ignore[misc]
 
     quantization_config: GIFConfig
 
+    def validate_environment(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse a configuration that describes another checkpoint than the one that is loaded."""
+        if not self.pre_quantized and self.quantization_config.prepared:
+            raise ValueError(
+                "a dense checkpoint is not rotated, shifted or packed: load it without quantization_config and "
+                "prepare it with spikeaudio.spiking.calibration.calibrate"
+            )
+
     def _process_model_before_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
         to_spiking(model, self.quantization_config)
         return model

@@ -13,7 +13,9 @@ from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.spiking.config import TARGETS, GIFConfig
 from spikeaudio.spiking.conversion import spiking_layers, to_dense, to_spiking
 from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.threshold import MeanThreshold, PeakThreshold
 
+QUERIES = "model.layers.0.self_attn.q_proj"
 IDS = torch.tensor([[1, 5, 9, 3, 7, 2]])
 
 
@@ -99,6 +101,29 @@ def test_two_stream_model(tiny_checkpoint: Path, tmp_path: Path) -> None:
     with torch.no_grad():
         one, other = model.eval()(**prompt), again.eval()(**prompt)
     assert torch.equal(one.logits, other.logits) and torch.equal(one.audio_logits, other.audio_logits)
+
+
+@pytest.mark.parametrize("keys", [{"rotate": True}, {"shift": True}, {"packed": True}])
+def test_a_dense_checkpoint_is_not_taken_for_a_prepared_one(dense: Path, keys: dict) -> None:
+    with pytest.raises(ValueError, match="a dense checkpoint is not rotated, shifted or packed"):
+        AutoModelForCausalLM.from_pretrained(dense, quantization_config=GIFConfig(**keys))
+
+
+@pytest.mark.parametrize("group_size", [None, 16])
+def test_places_for_a_prepared_checkpoint(dense: Path, group_size: int | None) -> None:
+    """Rotation and shift stand in front of the neuron, where names of the dense model do not change."""
+    config = GIFConfig(rotate=True, shift=True, packed=True, group_size=group_size, layer_quanta={QUERIES: None})
+    model = AutoModelForCausalLM.from_pretrained(dense)
+    names = set(model.state_dict())
+    to_spiking(model, GIFConfig.from_dict(config.to_dict()))
+    added = {name.partition("proj.")[2] for name in set(model.state_dict()) - names}
+    buffers = {"transform.rotation.signs", "transform.shift.mean", "neuron.salient", "weight_scale", "bias"}
+    assert names <= set(model.state_dict()) and added == buffers
+    for name, layer in spiking_layers(model):
+        assert isinstance(layer, nn.Linear) and layer.bias is not None
+        rotations = [part for part, _ in layer.transform.named_children() if part == "rotation"]
+        assert len(rotations) == name.endswith("down_proj")
+        assert layer.neuron.threshold == (PeakThreshold() if name == QUERIES else MeanThreshold(2.0))
 
 
 def test_back_to_dense(dense: Path) -> None:
