@@ -44,6 +44,7 @@ class LayerCount:
     unary_operations: int = 0
     bit_operations: int = 0
     graded_operations: int = 0
+    ternary_operations: int = 0  # those of the graded ones whose plane fired -1, 0 and 1 only: plain accumulates
     dense_operations: int = 0  # MACs of the dense twin
     correction_operations: int = 0  # zero points
     dequantization_operations: int = 0  # multiplications of accumulators by scales
@@ -97,6 +98,8 @@ def count_planes(planes: list[Plane], fan_out: Tensor, total: LayerCount) -> Non
         behind = fan_out if plane.channels is None else fan_out[plane.channels]
         magnitude = plane.counts.abs().reshape(-1, plane.counts.shape[-1]).to(torch.int64)
         bits, fired = popcount(magnitude), (magnitude > 0).to(torch.int64)
+        if bool((magnitude <= 1).all()):
+            total.ternary_operations += int((fired.sum(0) * behind).sum())
         total.elements += magnitude.numel()
         total.silent_elements += magnitude.numel() - int(fired.sum())
         for name, events in (("unary", magnitude), ("bit", bits), ("graded", fired)):
@@ -162,7 +165,7 @@ def counting(model: nn.Module) -> Iterator[ModelCount]:
 
         with counting(model) as count:
             model.generate(...)
-        print(count.total.unary_rate, count.total.silent_share)
+        rate, silent = count.total.unary_rate, count.total.silent_share
 
     Padding is counted like any token: count one row at a time where it matters. Neurons run a second time for it, so
     the block takes longer than the plain run.

@@ -73,6 +73,8 @@ def report(
 ) -> dict[str, Any]:
     """Everything that was counted, per token and per second of audio, under NeuroBench's names where it has one.
 
+    As in NeuroBench, an operation is an AC where all that fired was -1, 0 or 1, else a MAC; its dense layers are MACs.
+
     Args:
         model: the counted one.
         count: from `counting`.
@@ -87,20 +89,21 @@ def report(
     if tokens < 1 or not (total.calls or count.dense_layers):
         raise ValueError(f"nothing was counted: {tokens} tokens, {total.calls} calls of spiking layers")
     dense = sum((layer.dense_operations for layer in count.dense_layers.values()), 0)
-    parameters, zeros = 0, 0
+    parameters, zeros, hidden = 0, 0, 0  # hidden: weights that share a byte with another
     for module in model.modules():
         if isinstance(module, nn.Linear):
             weight = module.codes() if isinstance(module, PackedSpikingLinear) else module.weight
+            hidden += weight.numel() - module.weight.numel()
             parameters, zeros = parameters + weight.numel(), zeros + int((weight == 0).sum())
     tensors = {tensor.data_ptr(): tensor for tensor in (*model.parameters(), *model.buffers())}.values()
     out: dict[str, Any] = {
-        "ParameterCount": sum(p.numel() for p in model.parameters()),
+        "ParameterCount": sum(p.numel() for p in model.parameters()) + hidden,
         "Footprint": sum(t.numel() * t.element_size() for t in tensors),
         "ConnectionSparsity": round(zeros / max(1, parameters), 4),
         "ActivationSparsity": round(total.silent_share, 4),
         "SynapticOperations": {
-            "Effective_MACs": (total.graded_operations + dense) / tokens,
-            "Effective_ACs": total.unary_operations / tokens,
+            "Effective_MACs": (total.graded_operations - total.ternary_operations + dense) / tokens,
+            "Effective_ACs": total.ternary_operations / tokens,
             "Dense": (total.dense_operations + dense) / tokens,
         },
         "per_token": {

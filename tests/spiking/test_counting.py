@@ -10,7 +10,7 @@ from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import to_spiking
 from spikeaudio.spiking.counting import LayerCount, ModelCount, counting, popcount
 from spikeaudio.spiking.energy import HOROWITZ_45NM, compute_energy, report
-from spikeaudio.spiking.linear import SpikingLinear
+from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.neuron import GIFNeuron
 from spikeaudio.spiking.steps import BitSteps, UnarySteps
 from spikeaudio.spiking.threshold import PeakThreshold
@@ -34,7 +34,7 @@ def test_a_graded_layer_by_hand(dtype: torch.dtype) -> None:
     assert (total.unary_events, total.bit_events, total.graded_events) == (7 + 3 + 5 + 7, 3 + 2 + 2 + 3, 4)
     assert total.unary_operations == 7 * 3 + 3 * 3 + 5 * 2 + 7 * 2
     assert total.bit_operations == 3 * 3 + 2 * 3 + 2 * 2 + 3 * 2
-    assert total.graded_operations == 3 + 3 + 2 + 2
+    assert total.graded_operations == 3 + 3 + 2 + 2 and total.ternary_operations == 0
     assert total.dense_operations == 2 * 4 * 3
     assert total.correction_operations == 0 and total.dequantization_operations == 2 * 3
     assert total.weight_bytes == 12 * torch.empty((), dtype=dtype).element_size()
@@ -52,6 +52,23 @@ def test_events_equal_the_spikes_that_travel() -> None:
         layer(x)
     [total] = count.layers.values()
     assert total.bit_events == int((layer.neuron.planes(x)[0].spikes() != 0).sum())
+
+
+def test_ternary_spikes_are_accumulates() -> None:
+    with counting(layer := SpikingLinear.of(nn.Linear(4, 3), GIFNeuron(4, UnarySteps(1, 1), PeakThreshold()))) as count:
+        layer(torch.tensor([[1.0, -1.0, 0.1, 0.9]]))
+    figures = report(layer, count, tokens=1)["SynapticOperations"]
+    assert figures == {"Effective_MACs": 0, "Effective_ACs": 3 * 3, "Dense": 4 * 3}
+
+
+def test_parameters_that_share_a_byte_are_all_counted() -> None:
+    layer = SpikingLinear.of(nn.Linear(6, 4), GIFNeuron(6))
+    packed = PackedSpikingLinear.pack(layer, torch.ones(4, 6, dtype=torch.int8), torch.ones(4, 1))
+    with counting(packed) as count, torch.no_grad():
+        packed(torch.randn(2, 6))
+    figures = report(packed, count, tokens=2)
+    assert figures["ParameterCount"] == 4 * 6 + 4 + 4  # weights, scales, biases
+    assert figures["per_token"]["weight_bytes"] == (4 * 3 + 4 * 4) / 2  # packed codes and fp32 scales, one call
 
 
 def test_zero_points_are_corrections_and_silence_fires() -> None:

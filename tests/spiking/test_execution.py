@@ -108,6 +108,27 @@ def test_gradients_pass_unless_clipped() -> None:
     assert torch.equal(y.detach(), decode(neuron.planes(x), 4))
 
 
+@pytest.mark.parametrize(
+    "threshold,decibels,rate", [(MeanThreshold(2), 18.5, 1.99), (PeakThreshold(), 16.4, 1.53)], ids=str
+)
+def test_what_thresholds_cost_on_gaussian_inputs(threshold: MeanThreshold, decibels: float, rate: float) -> None:
+    """The figures that `threshold` states."""
+    x = torch.randn(256, 2048)
+    [plane] = GIFNeuron(2048, UnarySteps(1, 7), threshold).planes(x)
+    noise = (plane.values() - x).square().mean()
+    assert float(10 * (x.square().mean() / noise).log10()) == pytest.approx(decibels, abs=0.15)
+    assert float(plane.counts.abs().float().mean()) == pytest.approx(rate, abs=0.06)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_bad_token_stays_bad_and_spoils_no_other(bad: float) -> None:
+    x = torch.randn(2, 8)
+    x[0, 3] = bad
+    for neuron in (GIFNeuron(8), GIFNeuron(8, threshold=PeakThreshold())):
+        y = neuron(x)
+        assert y[0, 3].isnan() and y[1].isfinite().all()
+
+
 def test_silence_and_half_precision() -> None:
     neuron = GIFNeuron(8)
     assert not neuron(torch.zeros(3, 8)).any()
