@@ -84,7 +84,13 @@ def spiking_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
-    """transformers' attention interface: (B, H, T, d) -> (B, T, H, d) and weights (B, H, T, S)."""
+    """transformers' attention interface: (B, H, T, d) -> (B, T, H, d) and weights (B, H, T, S).
+
+    Raises:
+        ValueError: `dropout` is not 0: counts of attention weights are integers, which dropout would rescale.
+    """
+    if dropout:
+        raise ValueError(f"spiking attention has no dropout, got attention_dropout = {dropout}")
     groups: Any = module.num_key_value_groups
     query, key = rotate_queries_keys(query, key)
     key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))

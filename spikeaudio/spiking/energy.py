@@ -52,15 +52,25 @@ HOROWITZ_45NM = EnergyTable(
 )
 
 
-def compute_energy(count: LayerCount, table: EnergyTable = HOROWITZ_45NM) -> dict[str, float]:
-    """Picojoules of the linear layers' arithmetic, in every currency; overheads are in all three spiking ones."""
+def compute_energy(
+    count: LayerCount, table: EnergyTable = HOROWITZ_45NM, dense_operations: int = 0
+) -> dict[str, float]:
+    """Picojoules of the linear layers' arithmetic, in every currency; overheads are in all three spiking ones.
+
+    Args:
+        count: of the spiking layers.
+        table: prices.
+        dense_operations: MACs of the layers that do not spike (heads, adaptor): fp16 in every currency, since nothing
+            about them is quantized.
+    """
     overhead = count.dequantization_operations * table.fp32_multiply + count.correction_operations * table.int8_mac
+    dense = dense_operations * table.fp16_mac
     return {
-        "unary": count.unary_operations * table.accumulate + overhead,
-        "bits": count.bit_operations * table.shift_add + overhead,
-        "graded": count.graded_operations * table.int8_mac + overhead,
-        "dense_int8": count.dense_operations * table.int8_mac + overhead,
-        "dense_fp16": count.dense_operations * table.fp16_mac,
+        "unary": count.unary_operations * table.accumulate + overhead + dense,
+        "bits": count.bit_operations * table.shift_add + overhead + dense,
+        "graded": count.graded_operations * table.int8_mac + overhead + dense,
+        "dense_int8": count.dense_operations * table.int8_mac + overhead + dense,
+        "dense_fp16": count.dense_operations * table.fp16_mac + dense,
     }
 
 
@@ -122,7 +132,7 @@ def report(
         },
         "unary_rate": round(total.unary_rate, 4),
         "energy_table": table.name,
-        "compute_picojoules_per_token": {k: v / tokens for k, v in compute_energy(total, table).items()},
+        "compute_picojoules_per_token": {k: v / tokens for k, v in compute_energy(total, table, dense).items()},
     }
     moved = out["per_token"]["weight_bytes"] + out["per_token"]["cache_bytes"]
     out["memory_picojoules_per_token"] = {"dram": moved * table.dram_byte, "on_chip": moved * table.on_chip_byte}

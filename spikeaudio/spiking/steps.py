@@ -116,7 +116,7 @@ class RadixSteps(StepCode):
         return _digits(counts, self.levels + 1, self.time_steps)
 
     def weights(self, time_steps: int) -> Tensor:
-        return (self.levels + 1) ** torch.arange(time_steps - 1, -1, -1)
+        return _powers(self.levels + 1, time_steps)
 
 
 @dataclass(frozen=True)
@@ -136,24 +136,17 @@ class TernarySteps(StepCode):
 
 
 @dataclass(frozen=True)
-class BinarySteps(StepCode):
+class BinarySteps(TernarySteps):
     """n spikes of a non-negative count; T = max n.
 
     Raises:
         ValueError: a negative count (by `spikes`).
     """
 
-    @property
-    def capacity(self) -> None:
-        return None
-
     def spikes(self, counts: Tensor) -> Tensor:
         if counts.numel() and int(counts.min()) < 0:
             raise ValueError(f"binary spikes carry non-negative counts, got {int(counts.min())}")
-        return TernarySteps().spikes(counts)
-
-    def weights(self, time_steps: int) -> Tensor:
-        return torch.ones(time_steps, dtype=torch.int64)
+        return super().spikes(counts)
 
 
 @dataclass(frozen=True)
@@ -168,7 +161,7 @@ class BitSteps(StepCode):
         return _digits(counts, 2, max(1, _largest(counts).bit_length()))
 
     def weights(self, time_steps: int) -> Tensor:
-        return 2 ** torch.arange(time_steps - 1, -1, -1)
+        return _powers(2, time_steps)
 
 
 @dataclass(frozen=True)
@@ -184,9 +177,14 @@ class TwosComplementSteps(StepCode):
         return _digits(torch.where(counts < 0, counts + 2**bits, counts), 2, bits)
 
     def weights(self, time_steps: int) -> Tensor:
-        weights = 2 ** torch.arange(time_steps - 1, -1, -1)
+        weights = _powers(2, time_steps)
         weights[0] = -weights[0]
         return weights
+
+
+def _powers(base: int, number: int) -> Tensor:
+    """(number,) int64: base^(number - 1), ..., base, 1."""
+    return base ** torch.arange(number - 1, -1, -1)
 
 
 def _digits(counts: Tensor, base: int, number: int) -> Tensor:

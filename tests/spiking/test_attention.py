@@ -2,29 +2,20 @@
 
 import pytest
 import torch
-from transformers import DynamicCache, Qwen2Config, Qwen2ForCausalLM
+from transformers import DynamicCache, Qwen2ForCausalLM
 
 from spikeaudio.spiking.attention import NAME, attention_products, code_states
 from spikeaudio.spiking.cache import SpikingCache, decode_states, encode_states
 from spikeaudio.spiking.execution import event_driven
 from spikeaudio.spiking.hadamard import rotate_queries_keys
+from tests.tiny_qwen2 import tiny_qwen2
 
 IDS = torch.tensor([[1, 5, 9, 3, 7, 2, 8, 4]])
 
 
 @pytest.fixture
 def model() -> Qwen2ForCausalLM:
-    config = Qwen2Config(
-        vocab_size=40,
-        hidden_size=64,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        attn_implementation=NAME,
-        initializer_range=0.3,
-    )
-    return Qwen2ForCausalLM(config).eval()
+    return tiny_qwen2(hidden_size=64, attn_implementation=NAME, initializer_range=0.3)
 
 
 def test_products_are_close_to_the_dense_ones() -> None:
@@ -101,3 +92,11 @@ def test_beams_reorder_the_cache(model: Qwen2ForCausalLM) -> None:
         IDS, past_key_values=SpikingCache(), num_beams=3, max_new_tokens=4, do_sample=False, pad_token_id=0
     )
     assert out.shape == (1, 12)
+
+
+def test_dropout_is_refused(model: Qwen2ForCausalLM) -> None:
+    model.config.attention_dropout = 0.1
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = 0.1
+    with pytest.raises(ValueError, match=r"no dropout, got attention_dropout = 0\.1"):
+        model.train()(IDS)

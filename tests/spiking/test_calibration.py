@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2ForCausalLM
 
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.spiking import block_conversion
@@ -24,23 +24,15 @@ from spikeaudio.spiking.outliers import inject_outliers
 from spikeaudio.spiking.preparation import Preparation
 from spikeaudio.spiking.rotation import find_layout
 from spikeaudio.spiking.threshold import MeanThreshold
+from tests.tiny_qwen2 import SIZES, tiny_qwen2
 
-VOCABULARY, LENGTH = 40, 12
-SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-}
+VOCABULARY, LENGTH = SIZES["vocab_size"], 12
 EVERYTHING = {"rotate": True, "shift": True, "salient_share": 0.1}
 
 
 def qwen2(**sizes: int) -> Qwen2ForCausalLM:
     torch.manual_seed(0)
-    return Qwen2ForCausalLM(Qwen2Config(**{**SIZES, **sizes}, tie_word_embeddings=True)).eval()
+    return tiny_qwen2(tie_word_embeddings=True, **sizes)
 
 
 def llama() -> LlamaForCausalLM:

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from torch import nn
-from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from spikeaudio.spiking.affine import AffineNeuron
 from spikeaudio.spiking.config import GIFConfig
@@ -14,6 +13,7 @@ from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.neuron import GIFNeuron
 from spikeaudio.spiking.steps import BitSteps, UnarySteps
 from spikeaudio.spiking.threshold import PeakThreshold
+from tests.tiny_qwen2 import tiny_qwen2
 
 
 def test_popcount() -> None:
@@ -81,15 +81,7 @@ def test_zero_points_are_corrections_and_silence_fires() -> None:
 
 
 def test_a_whole_model_and_its_attention() -> None:
-    config = Qwen2Config(
-        vocab_size=20,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    model = Qwen2ForCausalLM(config).eval()
+    model = tiny_qwen2(vocab_size=20, hidden_size=16, intermediate_size=24)
     to_spiking(model, GIFConfig())
     with counting(model) as count, torch.no_grad():
         out = model(torch.tensor([[1, 2, 3]]))
@@ -101,6 +93,8 @@ def test_a_whole_model_and_its_attention() -> None:
     per_block = 16 * 16 * 2 + 16 * 8 * 2 + 16 * 24 * 3
     assert count.total.dense_operations == 4 * 2 * per_block
     figures = report(model, count, tokens=4, audio_seconds=0.32)
+    energy = compute_energy(count.total, dense_operations=4 * 16 * 20)
+    assert figures["compute_picojoules_per_token"] == pytest.approx({name: pj / 4 for name, pj in energy.items()})
     assert figures["SynapticOperations"]["Dense"] == 2 * per_block + 16 * 20
     assert figures["per_audio_second"]["attention_operations"] == pytest.approx(count.attention_operations / 0.32)
     assert 0 < figures["ActivationSparsity"] < 1
@@ -112,6 +106,8 @@ def test_energy_is_the_sum_of_its_parts() -> None:
     count = LayerCount(unary_operations=10, bit_operations=6, graded_operations=4, dense_operations=20)
     energy = compute_energy(count)
     assert energy == pytest.approx({"unary": 1.0, "bits": 0.6, "graded": 1.2, "dense_int8": 6.0, "dense_fp16": 30.0})
+    with_dense = compute_energy(count, dense_operations=8)  # what does not spike costs the same in every currency
+    assert with_dense == pytest.approx({name: value + 8 * 1.5 for name, value in energy.items()})
     count.dequantization_operations = 2
     assert compute_energy(count)["unary"] == pytest.approx(1.0 + 2 * HOROWITZ_45NM.fp32_multiply)
     with pytest.raises(ValueError, match="nothing was counted"):

@@ -1,13 +1,7 @@
 """Neurons against the published code of SpikeLLM, SpikeLM and SpikingBrain; bounds are the fixtures' own."""
 
-import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from spikeaudio.spiking.affine import AffineNeuron
 from spikeaudio.spiking.elastic import ElasticNeuron, sign_spike, ternary_spike
@@ -15,17 +9,9 @@ from spikeaudio.spiking.neuron import GIFNeuron
 from spikeaudio.spiking.planes import decode
 from spikeaudio.spiking.steps import BinarySteps, BitSteps, TernarySteps, TwosComplementSteps, UnarySteps
 from spikeaudio.spiking.threshold import MeanThreshold
+from tests.golden_cases import GoldenDir, cases
 
 pytestmark = pytest.mark.golden
-GoldenDir = Callable[[str], Path]
-
-
-def cases(folder: Path, pattern: str) -> Iterator[tuple[str, dict[str, Tensor], dict]]:
-    """(name, tensors, notes) of every fixture file whose name fits; there must be one."""
-    found = sorted(folder.glob(f"{pattern}.safetensors"))
-    assert found, f"{folder} holds no {pattern}"
-    for path in found:
-        yield path.stem, load_file(path), json.loads(path.with_suffix(".json").read_text())
 
 
 def test_spikellm_codes_per_token(golden_dir: GoldenDir) -> None:

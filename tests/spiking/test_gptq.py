@@ -1,14 +1,10 @@
 """GPTQ against its definition and the published code; ternary terms; PB-LLM's partially binary weights."""
 
-import json
-from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from spikeaudio.spiking.gptq import GridFit, QuantizedWeight, gptq
@@ -16,8 +12,8 @@ from spikeaudio.spiking.hessian import Hessian, inverse_factor
 from spikeaudio.spiking.partial_binary import hessian_saliency, low_mask, magnitude_saliency, partial_binary
 from spikeaudio.spiking.ternary_weight import ternary_gptq
 from spikeaudio.spiking.weight_grid import AffineGrid, TernaryGrid
+from tests.golden_cases import GoldenDir, cases
 
-GoldenDir = Callable[[str], Path]
 four_bits: GridFit = partial(AffineGrid.asymmetric, bits=4)
 
 
@@ -186,14 +182,6 @@ def test_partially_binary_weights_have_one_bit_or_eight() -> None:
         for magnitude in (hessian_saliency(weight, hessian), -hessian_saliency(weight, hessian))
     ]
     assert errors[0] < 0.5 * errors[1]
-
-
-def cases(folder: Path, pattern: str) -> Iterator[tuple[str, dict[str, Tensor], dict]]:
-    """(name, tensors, notes) of every fixture file whose name fits; there must be one."""
-    found = sorted(folder.glob(f"{pattern}.safetensors"))
-    assert found, f"{folder} holds no {pattern}"
-    for path in found:
-        yield path.stem, load_file(path), json.loads(path.with_suffix(".json").read_text())
 
 
 def published_fit(quantizer: dict) -> GridFit:

@@ -7,13 +7,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.spiking.config import TARGETS, GIFConfig
 from spikeaudio.spiking.conversion import spiking_layers, to_dense, to_spiking
 from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.threshold import MeanThreshold, PeakThreshold
+from tests.tiny_qwen2 import tiny_qwen2
 
 QUERIES = "model.layers.0.self_attn.q_proj"
 IDS = torch.tensor([[1, 5, 9, 3, 7, 2]])
@@ -22,16 +23,8 @@ IDS = torch.tensor([[1, 5, 9, 3, 7, 2]])
 @pytest.fixture
 def dense(tmp_path: Path) -> Path:
     """A Qwen2 with random weights, saved."""
-    config = Qwen2Config(
-        vocab_size=40,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
     torch.manual_seed(0)
-    Qwen2ForCausalLM(config).save_pretrained(tmp_path / "dense")
+    tiny_qwen2().save_pretrained(tmp_path / "dense")
     return tmp_path / "dense"
 
 

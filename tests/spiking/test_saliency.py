@@ -1,22 +1,15 @@
 """Saliency by definition, against SpikeLLM's published scores, and one mask for the readers of one input."""
 
-import json
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from spikeaudio.spiking.saliency import FirstOrderSaliency, PeakSaliency, RandomSaliency, salient_mask
+from tests.golden_cases import GoldenDir, cases
 
 
 @pytest.mark.golden
-def test_spikellm_scores_and_masks(golden_dir: Callable[[str], Path]) -> None:
-    files = sorted(golden_dir("gif_quant").glob("linear_*.safetensors"))
-    assert files
-    for path in files:
-        tensors, notes = load_file(path), json.loads(path.with_suffix(".json").read_text())
+def test_spikellm_scores_and_masks(golden_dir: GoldenDir) -> None:
+    for _, tensors, notes in cases(golden_dir("gif_quant"), "linear_*"):
         saliency = FirstOrderSaliency(tensors["weight"])
         for batch in tensors["calib"]:
             saliency.update(batch)
