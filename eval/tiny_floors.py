@@ -48,8 +48,14 @@ class Floors:
         self.model, self.corpus, self.limit = model, corpus, limit
 
     def rows(self, keep: Callable[[dict], bool] = lambda row: True, **values: object) -> list[dict]:
-        """Rows of the corpus with these values, in a fixed random order, at most `limit`."""
+        """Rows of the corpus with these values, in a fixed random order, at most `limit`.
+
+        Raises:
+            ValueError: there is none, so that there is nothing to measure.
+        """
         chosen = [row for row in self.corpus.select(**values) if keep(row)]
+        if not chosen:
+            raise ValueError(f"the corpus {self.corpus.folder} has no rows with {values}; leave their job out (--jobs)")
         random.Random(0).shuffle(chosen)
         return chosen[: self.limit]
 

@@ -65,16 +65,16 @@ def augment(wav: np.ndarray, noises: list[np.ndarray], rng: np.random.Generator)
     return np.clip(wav * np.float32(10 ** (rng.uniform(-12, 6) / 20)), -1, 1)
 
 
-def mask_spectrogram(mel: Tensor, frames: list[int], strength: float, rng: np.random.Generator) -> Tensor:
+def mask_spectrogram(mel: Tensor, frames: list[int], strengths: list[float], rng: np.random.Generator) -> Tensor:
     """SpecAugment (Park et al. 2019), in place: bands and stretches set to the clip's mean.
 
     Args:
         mel: (B, M, F) log-mel.
         frames: real frames of each row.
-        strength: 0 (nothing) .. 1 (two bands of up to 20 bins; one stretch of up to 0.4 s per 1.5 s).
+        strengths: of each row, 0 (nothing) .. 1 (two bands of up to 20 bins; one stretch of up to 0.4 s per 1.5 s).
         rng: source of the masks.
     """
-    for row, length in zip(mel, frames, strict=True):
+    for row, length, strength in zip(mel, frames, strengths, strict=True):
         fill = row[:, :length].mean()
         for _ in range(2):
             width = int(rng.integers(0, round(20 * strength) + 1))

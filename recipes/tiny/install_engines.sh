@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The speech and music engines of the tiny recipe on Debian 12, as root. Everything comes from Debian's own mirror, whichever this machine uses.
-#   flite, espeak-ng, fluidsynth, WordNet: main;  SVOX pico: non-free;  RHVoice: non-free of Debian 13, unpacked into PREFIX, system untouched.
+#   flite, espeak-ng, festival, fluidsynth, WordNet: main;  SVOX pico: non-free;  RHVoice: non-free of Debian 13, unpacked into PREFIX, system untouched.
 # RHVoice's voices evgeniy-eng and lyubov are CC-BY-NC-ND and are deleted: the recipe uses alan, bdl, clb and slt only.
 set -euo pipefail
 prefix=${1:-/opt/rhvoice}
 apt-get update -qq
-apt-get install -y -qq flite espeak-ng fluidsynth fluid-soundfont-gm sox wordnet-base libpopt0 libao4 libportaudio2 libpulse0
+apt-get install -y -qq flite espeak-ng festival festvox-kdlpc16k fluidsynth fluid-soundfont-gm sox wordnet-base libpopt0 libao4 libportaudio2 libpulse0
 mirror=$(apt-cache policy | grep -oE 'https?://[^ ]+/debian ' | head -n 1 | tr -d ' ')
 
 fetch() { # fetch SUITE STATUS PACKAGE... : download packages of another suite with a private apt configuration
@@ -37,4 +37,4 @@ exec $lib/ld-linux-x86-64.so.2 --library-path $lib:/usr/lib/x86_64-linux-gnu $pr
 EOF
 chmod +x /usr/local/bin/rhvoice
 echo "a short test" > /tmp/rhvoice_test.txt
-rhvoice -p bdl -i /tmp/rhvoice_test.txt -o /tmp/rhvoice_test.wav && echo "engines are ready: flite, espeak-ng, pico2wave, rhvoice, fluidsynth"
+rhvoice -p bdl -i /tmp/rhvoice_test.txt -o /tmp/rhvoice_test.wav && echo "engines are ready: flite, espeak-ng, festival, pico2wave, rhvoice, fluidsynth"

@@ -1,10 +1,11 @@
 """Stage 1: synthesise the training corpus with freely licensed engines and pack it beside the real recordings.
 
-    python recipes/tiny/make_corpus.py --data DIR --corpus OUT [--engines rhvoice,flite,pico,espeak] [--scale 1.0]
+    python recipes/tiny/make_corpus.py --data DIR --corpus OUT [--scale 1.0] [--music-clips N]
 
-Needs (Debian): flite, espeak-ng, fluidsynth + fluid-soundfont-gm, wordnet-base; from the non-free component
-libttspico-utils and RHVoice (recipes/tiny/install_engines.sh gets all of them). `--data` is a folder with `fsdd/`,
-`ljspeech_subset/` as published at github.com/Jakobovski/free-spoken-digit-dataset and keithito.com/LJ-Speech-Dataset.
+Needs (Debian): flite, espeak-ng, festival + festvox-kdlpc16k, fluidsynth + fluid-soundfont-gm, wordnet-base; from the
+non-free component libttspico-utils and RHVoice (recipes/tiny/install_engines.sh gets all of them). `--data` is a folder
+with `fsdd/`, `ljspeech_subset/` as published at github.com/Jakobovski/free-spoken-digit-dataset and
+keithito.com/LJ-Speech-Dataset.
 
 Every utterance is one job with its own seed and its own file, so a killed run goes on where it stopped. Audio is
 trimmed, set to an RMS of 0.06 and packed into two flat int16 arrays (16 kHz for listening, 24 kHz for the model's own
@@ -48,6 +49,13 @@ VOICES = {
     "espeak_en-us": (0.4, 85, 110, 90, 110),
     "espeak_en-us+f3": (0.4, 85, 110, 90, 110),
 }
+STRANGERS = {  # a few clips of each: voices the model hears too seldom to learn by heart, so that it minds them less
+    "festival_ked_diphone": (1.0, 85, 120, 100, 100),
+    "espeak_en-gb": (1.0, 85, 110, 90, 110),
+    "espeak_en-us+m3": (0.5, 85, 110, 80, 100),
+    "espeak_en-us+f2": (0.5, 85, 110, 90, 120),
+}
+STRANGERS_SHARE = {"question": 0.5, "open": 0.1}  # of the training sentences said by one of them as well
 HELD_OUT_VOICE = "flite_rms"  # never in training: how the recogniser does on a stranger
 BLOCKED = {
     "killed",
@@ -103,6 +111,11 @@ def synthesise(text: str, voice: str, rate: int, pitch: int, path: Path) -> None
             str(path),
             text,
         ]
+    elif engine == "festival":
+        stretch = f"(Parameter.set 'Duration_Stretch {100 / rate:.3f})"
+        command = ["text2wave", "-eval", f"(begin (voice_{name}) {stretch})", "-o", str(path)]
+        subprocess.run(command, input=text.encode(), check=True, capture_output=True)
+        return
     else:
         raise ValueError(f"unknown engine in voice {voice!r}")
     subprocess.run(command, check=True, capture_output=True)
@@ -149,7 +162,7 @@ def speech_jobs(sentences: list[str], scale: float) -> list[dict]:
 
     def job(text: str, kind: str, voice: str | None = None, split: str = "train", plain: bool = False, **extra) -> None:
         voice = voice or rng.choices(names, weights)[0]
-        _, low, high, flat, sharp = VOICES.get(voice, (1, 90, 110, 100, 100))
+        _, low, high, flat, sharp = (VOICES | STRANGERS).get(voice, (1, 90, 110, 100, 100))
         rate, pitch = (100, 100) if plain else (rng.randint(low, high), rng.randint(flat, sharp))
         key = f"{split}|{kind}|{text}|{voice}|{rate}|{pitch}"
         row = {
@@ -192,6 +205,13 @@ def speech_jobs(sentences: list[str], scale: float) -> list[dict]:
         job(text, "open", None if i < 150 else TTS_VOICE, "test", plain=i >= 150)
         if i < 50:
             job(text, "open", HELD_OUT_VOICE, "test")
+    strangers, stranger_weights = list(STRANGERS), [voice[0] for voice in STRANGERS.values()]
+    for kind, share in STRANGERS_SHARE.items():
+        said = [row for row in jobs if row["kind"] == kind and row["split"] == "train"]
+        for row in list({row["text"]: row for row in said}.values()):
+            if rng.random() < share * scale:
+                extra = {key: row[key] for key in ("domain", "answer") if key in row}
+                job(row["text"], kind, rng.choices(strangers, stranger_weights)[0], **extra)
     return list({row["id"]: row for row in jobs}.values())
 
 
@@ -298,7 +318,7 @@ def main() -> None:
     )
     parser.add_argument("--soundfont", type=Path, default=Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"))
     parser.add_argument("--scale", type=float, default=1.0, help="share of the sentences to synthesise")
-    parser.add_argument("--music-clips", type=int, default=3600)
+    parser.add_argument("--music-clips", type=int, default=9000)
     parser.add_argument("--noise-clips", type=int, default=720)
     parser.add_argument("--workers", type=int, default=4)
     args = parser.parse_args()

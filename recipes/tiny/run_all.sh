@@ -25,7 +25,7 @@ stage() { # stage NAME COMMAND... : run once
 
 both_cores=(env ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2 --)
 
-stage corpus python "$here/make_corpus.py" --data "$data" --corpus "$work/corpus" --scale "${SCALE:-1}" --music-clips "$(steps 3600)" --noise-clips "$(steps 720)"
+stage corpus python "$here/make_corpus.py" --data "$data" --corpus "$work/corpus" --scale "${SCALE:-1}" --music-clips "$(steps 9000)" --noise-clips "$(steps 720)"
 stage vocoder python "$here/train_vocoder.py" --corpus "$work/corpus" --run "$work/vocoder" --steps "$(steps 4000)" --export "$out/vocoder" &
 beside=$!
 stage shallow python "$here/train_tokenizer.py" --corpus "$work/corpus" --run "$work/shallow" --layers 2 --steps "$(steps 2700)" --holdout-speaker theo --export "$work/shallow/export"

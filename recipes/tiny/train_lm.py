@@ -111,6 +111,14 @@ class Examples:
         self.written: dict[str, list[tuple[str, str]]] = {}
         for fact in facts():
             self.written.setdefault(fact.domain, []).extend((question, fact.answer) for question in fact.questions)
+        needed = {
+            **{f"{kind} clips to recognise": self.asr[kind] for kind in ASR_KINDS},
+            **{f"{kind} clips in the voice {TTS_VOICE}": self.tts[kind] for kind in TTS_KINDS},
+            "music clips": self.music,
+            "question clips": self.chat,
+        }
+        if lacking := [name for name, found in needed.items() if not found]:
+            raise ValueError(f"the corpus {corpus.folder} has no training rows of these sorts: {', '.join(lacking)}")
         self.ids = lru_cache(maxsize=None)(lambda text: tuple(tokenizer(text)["input_ids"]))
 
     def clip(self, row: dict, rng: np.random.Generator, version: int | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -3,16 +3,19 @@
 import json
 from pathlib import Path
 
+import make_corpus
 import numpy as np
 import pytest
 import torch
 import train_lm
+import train_tokenizer
 from augmentation import add_noise, augment, change_speed, mask_spectrogram, noise_bank
 from noise import noise, noise_rows
 from questions import facts, number
 from safetensors.torch import save_file
 from train_tokenizer import BATCH_SECONDS, Batches, grow
 
+from eval.tiny_floors import Floors
 from spikeaudio import SpikeAudioConfig
 from spikeaudio.data.corpus import PackedCorpus
 from spikeaudio.normalization import normalize_text
@@ -95,9 +98,33 @@ def test_speed_changes_length_and_pitch() -> None:
 def test_masks_grow_with_strength() -> None:
     mel = torch.randn(2, 80, 300).clamp(-4, 4)
     frames = [300, 7]
-    assert torch.equal(mask_spectrogram(mel.clone(), frames, 0.0, np.random.default_rng(0)), mel)
-    masked = mask_spectrogram(mel.clone(), frames, 1.0, np.random.default_rng(0))
+    assert torch.equal(mask_spectrogram(mel.clone(), frames, [0.0, 0.0], np.random.default_rng(0)), mel)
+    assert torch.equal(mask_spectrogram(mel.clone(), frames, [0.0, 1.0], np.random.default_rng(0))[0], mel[0])
+    masked = mask_spectrogram(mel.clone(), frames, [1.0, 1.0], np.random.default_rng(0))
     assert 0 < (masked != mel).float().mean() < 0.6
+
+
+def test_a_masked_note_is_no_note(corpus: PackedCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    strengths: list[float] = []
+    monkeypatch.setattr(train_tokenizer, "mask_spectrogram", lambda mel, frames, given, rng: strengths.extend(given))
+    music = [row for row in corpus.rows if row["kind"] == "music"]
+    Batches(corpus, music, 100)(90)
+    assert strengths and not any(strengths)
+    Batches(corpus, [row for row in corpus.rows if row["kind"] == "open"], 100)(90)
+    assert strengths[-1] == pytest.approx(0.4)
+
+
+def test_sustained_instruments_are_drawn_twice_as_often(corpus: PackedCorpus) -> None:
+    music = [row["instrument"] for row in Batches(corpus, corpus.rows, 100).by_kind["music"]]
+    assert sorted(music) == ["flute", "flute", "organ", "organ"]
+
+
+def test_strangers_voices_come_after_the_corpus_that_was_there() -> None:
+    jobs = make_corpus.speech_jobs(["he went home", "she came back"] * 200, scale=0.02)
+    strange = [row["voice"] in make_corpus.STRANGERS for row in jobs]
+    assert any(strange) and strange == sorted(strange)
+    assert make_corpus.HELD_OUT_VOICE not in make_corpus.STRANGERS
+    assert all(row["split"] == "train" for row, odd in zip(jobs, strange, strict=True) if odd)
 
 
 def test_noise_clips(tmp_path: Path) -> None:
@@ -200,6 +227,17 @@ def test_noise_is_to_be_recognised_as_nothing(examples: train_lm.Examples, monke
     example = examples.draw(np.random.default_rng(0))["example"]
     spoken = example.labels[example.labels != -100]
     assert (spoken < 8).all() and examples.config.text_eos_token_id in spoken  # control tokens only
+
+
+def test_a_corpus_without_a_sort_of_clips_is_named(examples: train_lm.Examples, corpus: PackedCorpus) -> None:
+    corpus.rows = [row for row in corpus.rows if row["kind"] not in ("noise", "music")]
+    with pytest.raises(ValueError, match=r"no training rows of these sorts: noise clips to recognise, music clips$"):
+        train_lm.Examples(corpus, Letters(), examples.config, "theo")
+
+
+def test_floors_name_what_the_corpus_lacks(corpus: PackedCorpus) -> None:
+    with pytest.raises(ValueError, match=r"no rows with \{'kind': 'noise', 'split': 'test'\}; leave their job out"):
+        Floors(model=None, corpus=corpus, limit=None).noise()
 
 
 def test_one_note_is_never_asked_for_its_tempo(examples: train_lm.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
