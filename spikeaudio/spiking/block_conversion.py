@@ -31,7 +31,7 @@ from spikeaudio.spiking.outliers import shift_inputs
 from spikeaudio.spiking.planes import decode
 from spikeaudio.spiking.preparation import Preparation, seeded_generator
 from spikeaudio.spiking.saliency import FirstOrderSaliency, PeakSaliency, RandomSaliency, Saliency, salient_mask
-from spikeaudio.spiking.weight_grid import AffineGrid
+from spikeaudio.spiking.weight_grid import fitted_grid
 
 
 class BlockConversion:
@@ -228,11 +228,8 @@ class BlockConversion:
     def _packed(self, layer: SpikingLinear, moments: InputMoments | None) -> PackedSpikingLinear:
         bits, size = self._config.weight_bits, self._config.group_size
         if moments is None:
-            grid = AffineGrid.symmetric(layer.weight, bits, size).shrunk(layer.weight)
+            grid = fitted_grid(layer.weight, bits, size)
             return PackedSpikingLinear.pack(layer, grid.codes(layer.weight), grid.scale, bits, size)
-
-        def fit(part: Tensor) -> AffineGrid:
-            return AffineGrid.symmetric(part, bits).shrunk(part)
 
         weight = layer.weight.detach().float()
         if self._preparation.noise_damping is not None:
@@ -240,7 +237,7 @@ class BlockConversion:
         quantized = gptq(
             weight,
             moments.hessian.matrix,
-            fit,
+            partial(fitted_grid, bits=bits),
             group_size=size,
             static_groups=size is not None,  # packed groups are neighbours, whatever the order of rounding
             activation_order=self._preparation.activation_order,

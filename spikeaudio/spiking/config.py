@@ -40,7 +40,7 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         salient_share: share of the input channels, in [0, 1), that get more steps and their own range.
         salient_time_steps: their T.
         salient_coding: their steps.
-        weight_bits: 2, 4 or 8.
+        weight_bits: 2 (ternary: -1, 0 or 1 times a scale), 4 or 8.
         group_size: inputs that share a weight scale; None: all of a row.
         targets: last parts of the names of the layers that spike; heads, embeddings and adaptors are not among them.
         rotate: whether R1 and R2 are fused into the weights (adaptors then end in a linear layer) and every down

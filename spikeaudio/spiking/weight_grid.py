@@ -155,8 +155,9 @@ class TernaryGrid(WeightGrid):
     """Levels -a, 0, a; a weight fires where its magnitude is above a / 2."""
 
     def levels(self, weight: Tensor) -> Tensor:
-        half = self._spread(self.scale, weight) / 2
-        return (weight > half).float() - (weight < -half).float()
+        ratio = weight.float() / self._spread(self.scale, weight)
+        passing = ratio.clamp(-1, 1)
+        return (ratio > 0.5).float() - (ratio < -0.5).float() + (passing - passing.detach())
 
     @classmethod
     def peak(cls, weight: Tensor, group_size: int | None = None) -> "TernaryGrid":
@@ -219,6 +220,16 @@ class WeightClipping(nn.Module):
             raise ValueError(f"bounds {tuple(self.low_logit.shape)} do not fit weights {tuple(weight.shape)}")
         low, high = weight_range(weight, weight.shape[1] // groups)
         return self.low_logit.sigmoid() * low, self.high_logit.sigmoid() * high
+
+
+def fitted_grid(weight: Tensor, bits: int, group_size: int | None = None) -> WeightGrid:
+    """The grid without zero point for `bits` that fits weights best: ternary for 2, else symmetric and shrunk.
+
+    Two bits could hold a fourth level, -2; without it a weight adds, subtracts or does nothing.
+    """
+    if bits == 2:
+        return TernaryGrid.least_squares(weight, group_size)
+    return AffineGrid.symmetric(weight, bits, group_size).shrunk(weight)
 
 
 def _peak(weight: Tensor, group_size: int | None) -> Tensor:
