@@ -35,7 +35,7 @@ def read_turns(messages: Messages) -> list[tuple[str, list[Block]]]:
     """
     turns: list[tuple[str, list[Block]]] = []
     for message in messages:
-        role, blocks = _message(message)
+        role, blocks = read_message(message)
         if turns and turns[-1][0] == role:
             turns[-1][1].extend(blocks)
         else:
@@ -126,8 +126,12 @@ def refuse_keywords(
         raise ValueError("padding must be True: the rows of a batch have one length")
 
 
-def _message(message: Any) -> tuple[str, list[Block]]:
-    """Role and blocks of one message."""
+def read_message(message: Any) -> tuple[str, list[Block]]:
+    """Role and blocks of one message.
+
+    Raises:
+        ValueError: it is no dict with a role and content, or a role or block is unknown.
+    """
     if not isinstance(message, dict) or "role" not in message or "content" not in message:
         raise ValueError("a message must be a dict with 'role' and 'content'")
     role, content = message["role"], message["content"]

@@ -26,30 +26,26 @@ from spikeaudio.checkpoint import SPEECH_TOKENIZER, load_part, missing_parts
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.messages import (
     Audio,
-    Block,
     Messages,
     answer_mode,
     as_list,
     is_recording,
     load_recording,
-    read_turns,
-    recording_of,
     refuse_keywords,
 )
 from spikeaudio.normalization import normalize_text
 from spikeaudio.prompt import (
-    Answer,
     DecodedAnswer,
     GenerationMode,
     PromptLayout,
     Segment,
-    Turn,
     build_prompt,
     without_thoughts,
 )
 from spikeaudio.prompt_batch import Row, batch_prompts
 from spikeaudio.raw_audio import SAMPLING_RATE, raw_audio_extractor
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer, SpeechTokens
+from spikeaudio.turns import TurnReader
 
 
 class SpikeAudioProcessor(ProcessorMixin):
@@ -297,6 +293,11 @@ class SpikeAudioProcessor(ProcessorMixin):
         """A path, a URL or an array as (N,) float32 samples at 16 kHz; see `load_recording` for what it raises."""
         return load_recording(audio, SAMPLING_RATE, sampling_rate)
 
+    @property
+    def turn_reader(self) -> TurnReader:
+        """Reads messages as this model wants them."""
+        return TurnReader(self.text_ids, lambda audio, rate: self._tokens([audio], rate)[0])
+
     def _tokens(self, audios: Iterable[Audio], sampling_rate: int | None) -> list[SpeechTokens]:
         return self.speech_tokenizer.encode([self.load(audio, sampling_rate) for audio in audios])
 
@@ -309,39 +310,8 @@ class SpikeAudioProcessor(ProcessorMixin):
 
     def _conversation(self, messages: Messages, mode: GenerationMode, sampling_rate: int | None) -> Row:
         """Streams of one conversation and the tokens of the user's recordings, in order."""
-        heard: list[SpeechTokens] = []
-        turns: list[Turn] = []
-        for role, blocks in read_turns(messages):
-            if role == "assistant":
-                turns.append(self._past_answer(blocks, sampling_rate))
-                continue
-            segments: list[Segment] = []
-            for block in blocks:
-                if block["type"] == "text":
-                    segments.append(("text", self.text_ids(block["text"])))
-                else:
-                    [tokens] = self._tokens([recording_of(block)], block.get("sampling_rate", sampling_rate))
-                    heard.append(tokens)
-                    segments.append(("audio", tokens.codes))
-            turns.append(segments)
-        last = turns.pop()
-        assert not isinstance(last, Answer)
-        return build_prompt(last, self.layout, mode, turns), heard
-
-    def _past_answer(self, blocks: Sequence[Block], sampling_rate: int | None) -> Answer:
-        texts, spoken = ([b for b in blocks if b["type"] == kind] for kind in ("text", "audio"))
-        if not texts or len(spoken) > 1:
-            raise ValueError(
-                "an assistant's message holds text and at most one audio block, "
-                f"got {len(texts)} text and {len(spoken)} audio blocks"
-            )
-        codes = None
-        if spoken:
-            codes = spoken[0].get("codes")
-            if codes is None:
-                [tokens] = self._tokens([recording_of(spoken[0])], spoken[0].get("sampling_rate", sampling_rate))
-                codes = tokens.codes
-        return Answer(self.text_ids(" ".join(block["text"] for block in texts)), codes)
+        past, segments, heard = self.turn_reader.turns(messages, sampling_rate)
+        return build_prompt(segments, self.layout, mode, past), heard
 
     def _batch(self, rows: Sequence[Row]) -> BatchFeature:
         pad = self.tokenizer.pad_token_id

@@ -30,6 +30,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "speech_decoder",
             "speech_model",
             "streaming",
+            "turns",
         }
     ),
     frozenset({"data", "training"}),

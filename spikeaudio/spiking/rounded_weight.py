@@ -12,6 +12,8 @@ it are what the optimizer sees. The grid is a function of the weights:
 | `TernaryFit` | `TernaryGrid.least_squares` | nothing |
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -55,7 +57,8 @@ class ClippedFit(nn.Module):
 
     def forward(self, weight: Tensor) -> WeightGrid:
         """(O, C) -> the grid of these weights."""
-        return ClippedGrid.symmetric(*self.clipping(weight.float()), self.bits)
+        low, high = self.clipping(weight.float())
+        return ClippedGrid.symmetric(low, high, self.bits)
 
 
 class TernaryFit(nn.Module):
@@ -114,7 +117,7 @@ def pack_rounded(model: nn.Module, config: GIFConfig) -> None:
     for name, layer in list(spiking_layers(model)):
         if not parametrize.is_parametrized(layer, _WEIGHT):
             raise ValueError(f"the weights of {name} are not on a grid: call attach_rounding first")
-        rounding = layer.parametrizations[_WEIGHT]  # type: ignore[index]
+        rounding: Any = layer.parametrizations[_WEIGHT]  # type: ignore[index]
         original = rounding.original
         grid: WeightGrid = rounding[0].fit(original)
         codes, scale = grid.codes(original), grid.scale
