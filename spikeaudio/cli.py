@@ -1,4 +1,4 @@
-"""The command line: `spikeaudio transcribe|ask|speak|chat|tokenize|detokenize|profile|doctor|demo`.
+"""The command line: `spikeaudio transcribe|ask|speak|chat|tokenize|detokenize|profile|spike|doctor|demo`.
 
 Parsing and printing only; what a command does is one call of the facade (`spikeaudio.SpikeAudio`), imported when the
 command runs, so that `spikeaudio --help` needs neither torch nor transformers. Results go to standard output, anything
@@ -177,6 +177,38 @@ def profile(
         _print_figures(result.figures)
     if plot is not None:
         draw(result, plot)
+
+
+@app.command()
+def spike(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Dense checkpoint folder.")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder of the spiking one; must not exist.")],
+    calibration: Annotated[Path, typer.Option(help="Examples, one JSON object per line.", metavar="DATA.jsonl")],
+    preset: Annotated[str, typer.Option(help="w4a4, w4a8 or ternary.")] = "w4a4",
+    bits: Annotated[int | None, typer.Option(help="Of a weight (2, 4, 8), instead of the preset's.")] = None,
+    time_steps: Annotated[int | None, typer.Option(help="Of a neuron, instead of the preset's.")] = None,
+    method: Annotated[str, typer.Option(help="train (from the dense model), gptq or round.")] = "train",
+    steps: Annotated[int, typer.Option(help="Of training.", min=1)] = 600,
+    seed: Annotated[int, typer.Option(help="Of rotations and of the order of training.")] = 0,
+) -> None:
+    """Make a dense checkpoint a spiking one; given again after a kill, it goes on where it was."""
+    from spikeaudio.spike import SpikeSettings, rows
+    from spikeaudio.spike import spike as converted
+    from spikeaudio.spiking.preset import preset as named
+
+    changes = {"weight_bits": bits, "time_steps": time_steps}
+    config = named(preset, **{key: value for key, value in changes.items() if value is not None})
+    report = converted(source, destination, calibration, SpikeSettings(config, method, steps, seed=seed))  # type: ignore[arg-type]
+    _print_table(rows(report))
+    figures = {
+        "unary spikes per input": f"{report.unary_rate:.2f}",
+        "silent inputs": f"{100 * report.silent_share:.0f} %",
+        "weights on disk": f"{report.bytes_spiking / 1e6:.2f} MB, dense {report.bytes_dense / 1e6:.2f} MB",
+        "time, memory": f"{report.seconds:.0f} s, {report.peak_gigabytes:.1f} GB",
+        "report": f"{destination / 'spiking_report.json'} and .png",
+    }
+    typer.echo()
+    _print_table(list(figures.items()))
 
 
 @app.command()

@@ -11,6 +11,7 @@ from spikeaudio.spiking.counting import LayerCount, ModelCount, counting, popcou
 from spikeaudio.spiking.energy import HOROWITZ_45NM, compute_energy, report
 from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.neuron import GIFNeuron
+from spikeaudio.spiking.outliers import MeanShift
 from spikeaudio.spiking.steps import BitSteps, UnarySteps
 from spikeaudio.spiking.threshold import PeakThreshold
 from tests.tiny_qwen2 import tiny_qwen2
@@ -100,6 +101,14 @@ def test_a_whole_model_and_its_attention() -> None:
     assert 0 < figures["ActivationSparsity"] < 1
     assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 20)  # hooks are gone
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_what_fires_is_counted_behind_the_transform() -> None:
+    neuron = GIFNeuron(4, UnarySteps(1, 7), PeakThreshold())
+    layer = SpikingLinear(4, 3, neuron, transform=MeanShift(torch.full((4,), 5.0)))
+    with counting(nn.Sequential(layer)) as count:
+        layer(torch.tensor([[5.0, 5.0, 6.0, 5.0]]))
+    assert count.total.unary_events == 7 and count.total.silent_elements == 3  # without the shift all four fire
 
 
 def test_energy_is_the_sum_of_its_parts() -> None:

@@ -1,0 +1,312 @@
+"""A dense checkpoint becomes a spiking one: prepare, train, pack, measure.
+
+    dense --calibrate--> rotated, shifted, spiking --distill--> on the weights' grid --pack--> checkpoint + report
+
+Everything is kept in a work folder beside the destination until it is whole: the same command, given again after a
+kill, goes on behind the last finished block and the last saved training step. The report measures the checkpoint as it
+was written, loaded again, on examples that neither calibration nor training saw.
+"""
+
+import json
+import resource
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from spikeaudio.checkpoint import checkpoint_folder, load_part
+from spikeaudio.data.examples import ModelExample, batched, read_examples
+from spikeaudio.lm.configuration import SpikeAudioConfig
+from spikeaudio.processing import SpikeAudioProcessor
+from spikeaudio.spiking.calibration import calibrate
+from spikeaudio.spiking.config import GIFConfig
+from spikeaudio.spiking.conversion import spiking_layers
+from spikeaudio.spiking.counting import counting
+from spikeaudio.spiking.linear import PackedSpikingLinear
+from spikeaudio.spiking.outliers import MeanShift
+from spikeaudio.spiking.preparation import Preparation
+from spikeaudio.spiking.rounded_weight import attach_rounding, pack_rounded
+from spikeaudio.training.distillation import distill
+from spikeaudio.training.loop import TrainConfig
+from spikeaudio.training.perplexity import stream_losses
+
+Method = Literal["train", "gptq", "round"]
+HELD_OUT_EVERY = 10  # one example in so many measures and is seen by nothing else
+_MEASURED_TOKENS = 2048  # per batch of the measurement
+_NOT_COPIED = ("README.md", "floors.json", "config.json", "generation_config.json", "*.safetensors", "*.index.json")
+
+
+@dataclass(frozen=True)
+class SpikeSettings:
+    """How to get there.
+
+    Attributes:
+        config: how the layers spike.
+        method: "train": round the weights, then learn from the dense model on that grid; "gptq" or "round": no
+            training.
+        steps: of training.
+        learning_rate: its peak.
+        batch_tokens: positions of a training batch, padding included.
+        calibration_examples: so many of the examples, spread over the file, calibrate; all of them train.
+        seed: of rotations and of the order of batches.
+
+    Raises:
+        ValueError: an unknown method or a number out of range.
+    """
+
+    config: GIFConfig
+    method: Method = "train"
+    steps: int = 600
+    learning_rate: float = 5e-4
+    batch_tokens: int = 1536
+    calibration_examples: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {self.method!r}")
+        for name in ("steps", "batch_tokens", "calibration_examples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class LayerFiring:
+    """What one layer of the finished checkpoint fires on held-out examples, and what conversion cost its output."""
+
+    unary_rate: float  # unary spikes per input element
+    silent_share: float  # of the input elements, in [0, 1]
+    relative_error: float  # of the outputs, before training (`conversion_report`)
+
+
+@dataclass(frozen=True)
+class SpikeReport:
+    """What came out; ``spiking_report.json`` in the checkpoint holds the same.
+
+    Attributes:
+        dense: perplexity by stream before.
+        spiking: after.
+        gap: relative, and its standard error over the held-out examples, by stream.
+        layers: by name.
+        unary_rate: over all layers.
+        silent_share: over all layers.
+        bytes_dense: of the weight files before.
+        bytes_spiking: after.
+        held_out: number of examples measured on.
+        seconds: of this call.
+        peak_gigabytes: largest memory of the process so far.
+        settings: what was asked for.
+    """
+
+    dense: dict[str, float]
+    spiking: dict[str, float]
+    gap: dict[str, tuple[float, float]]
+    layers: dict[str, LayerFiring]
+    unary_rate: float
+    silent_share: float
+    bytes_dense: int
+    bytes_spiking: int
+    held_out: int
+    seconds: float
+    peak_gigabytes: float
+    settings: dict[str, Any]
+
+
+def spike(source: str | Path, destination: str | Path, data: str | Path, settings: SpikeSettings) -> SpikeReport:
+    """Write a spiking checkpoint.
+
+    Args:
+        source: dense checkpoint folder: ours, or any decoder that `find_layout` knows.
+        destination: folder of the new one; must not exist.
+        data: examples (:mod:`spikeaudio.data.examples`); one in ten is held out.
+        settings: how.
+
+    Raises:
+        FileExistsError: there is something at `destination`.
+        FileNotFoundError: no checkpoint or no examples.
+        ValueError: a checkpoint that spikes already, fewer than four examples, or another conversion's work folder.
+    """
+    started = time.perf_counter()
+    source, destination = checkpoint_folder(source), Path(destination)
+    if destination.exists():
+        raise FileExistsError(f"{destination} exists already: give a new folder, or delete it")
+    work = destination.with_name(f"{destination.name}.work")
+    dense = load_model(source)
+    if any(True for _ in spiking_layers(dense)):
+        raise ValueError(f"{source} spikes already: start from the dense checkpoint")
+    training, held_out = split(read_examples(data, _reader(source)))
+    pad = _pad_token_id(dense)
+    measured = batched(held_out, _MEASURED_TOKENS, pad)
+    before = stream_losses(dense, measured)
+
+    model = load_model(source)
+    every = max(1, len(training) // settings.calibration_examples)
+    calibration = [
+        {name: value for name, value in batch.items() if not name.endswith("labels")}
+        for batch in batched(training[::every][: settings.calibration_examples], settings.batch_tokens, pad)
+    ]
+    weights: Any = {"train": "real"}.get(settings.method, settings.method)
+    preparation = Preparation(weights=weights, seed=settings.seed)
+    conversion = calibrate(model, calibration, settings.config, preparation, work / "blocks")
+    errors = {name: layer.relative_error for name, layer in conversion.layers()}
+    if settings.method == "train":
+        _train(model, dense, batched(training, settings.batch_tokens, pad), settings, work / "training")
+    _cast(model, AutoConfig.from_pretrained(source).dtype or torch.float32)
+    finished = work / "checkpoint"
+    shutil.rmtree(finished, ignore_errors=True)
+    shutil.copytree(source, finished, ignore=_top_level(source))
+    model.save_pretrained(finished)
+
+    model = load_model(finished)
+    with counting(model) as count:
+        after = stream_losses(model, measured)
+    total = count.total
+    report = SpikeReport(
+        {name: loss.perplexity for name, loss in before.items()},
+        {name: loss.perplexity for name, loss in after.items()},
+        {name: loss.gap(before[name]) for name, loss in after.items()},
+        {name: LayerFiring(each.unary_rate, each.silent_share, errors[name]) for name, each in count.layers.items()},
+        total.unary_rate,
+        total.silent_share,
+        _weight_bytes(source),
+        _weight_bytes(finished),
+        len(held_out),
+        time.perf_counter() - started,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        asdict(settings) | {"config": settings.config.to_dict()},
+    )
+    (finished / "spiking_report.json").write_text(json.dumps(asdict(report), indent=1) + "\n")
+    draw(report, finished / "spiking_report.png")
+    finished.rename(destination)
+    shutil.rmtree(work)
+    return report
+
+
+def rows(report: SpikeReport) -> list[tuple[str, ...]]:
+    """Quality before and after as a table: header, then a row for each stream."""
+    header = ("stream", "perplexity, dense", "spiking", "gap", "standard error")
+    return [
+        header,
+        *(
+            (
+                name,
+                f"{report.dense[name]:.3f}",
+                f"{value:.3f}",
+                f"{100 * report.gap[name][0]:+.2f} %",
+                f"{100 * report.gap[name][1]:.2f} %",
+            )
+            for name, value in report.spiking.items()
+        ),
+    ]
+
+
+def draw(report: SpikeReport, path: Path) -> None:
+    """One PNG: perplexities, and firing, silence and error of every layer."""
+    figure = Figure(figsize=(12, 0.16 * len(report.layers) + 2), layout="constrained")
+    FigureCanvasAgg(figure)
+    quality, *others = figure.subplots(1, 4, width_ratios=(1.2, 2, 2, 2))
+    places = range(len(report.spiking))
+    quality.bar([place - 0.2 for place in places], report.dense.values(), 0.4, label="dense", color="tab:gray")
+    quality.bar([place + 0.2 for place in places], report.spiking.values(), 0.4, label="spiking", color="tab:orange")
+    quality.set_xticks(places, [f"{name}\n{100 * report.gap[name][0]:+.2f} %" for name in report.spiking])
+    quality.set(title=f"perplexity, {report.held_out} held-out examples", ylim=(0, None))
+    quality.legend()
+    layers = report.layers.values()
+    columns = {
+        "unary spikes per input": [layer.unary_rate for layer in layers],
+        "silent inputs, %": [100 * layer.silent_share for layer in layers],
+        "output error before training, %": [100 * layer.relative_error for layer in layers],
+    }
+    for axes, (title, values) in zip(others, columns.items(), strict=True):
+        axes.barh(range(len(values)), values, color="tab:orange")
+        axes.set_yticks(range(len(values)), list(report.layers) if axes is others[0] else [], fontsize=5)
+        axes.invert_yaxis()
+        axes.margins(y=0.005)
+        axes.set_title(title)
+    figure.savefig(path, dpi=130)
+
+
+def load_model(folder: Path) -> Any:
+    """The language model of a checkpoint in float32 and eval mode."""
+    return load_part(lambda path: AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32), folder).eval()
+
+
+def split(examples: Sequence[ModelExample]) -> tuple[list[ModelExample], list[ModelExample]]:
+    """Training and held-out examples: every tenth, but two at least, without which there is no standard error.
+
+    Raises:
+        ValueError: fewer than four examples.
+    """
+    if len(examples) < 4:
+        raise ValueError(f"need four examples at least, two of them to measure on, got {len(examples)}")
+    held = set(range(HELD_OUT_EVERY - 1, len(examples), HELD_OUT_EVERY))
+    if len(held) < 2:
+        held = {len(examples) - 2, len(examples) - 1}
+    return (
+        [each for index, each in enumerate(examples) if index not in held],
+        [each for index, each in enumerate(examples) if index in held],
+    )
+
+
+def _reader(folder: Path) -> Any:
+    """What reads the examples of this checkpoint."""
+    if isinstance(AutoConfig.from_pretrained(folder), SpikeAudioConfig):
+        return load_part(SpikeAudioProcessor.from_pretrained, folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def _pad_token_id(model: Any) -> int:
+    pad = model.config.pad_token_id
+    return 0 if pad is None else int(pad)
+
+
+def _train(
+    model: Any, dense: Any, batches: list[dict[str, torch.Tensor]], settings: SpikeSettings, run_dir: Path
+) -> None:
+    """Learn from the dense model on the grid, then pack."""
+    attach_rounding(model, settings.config)
+    schedule = TrainConfig(
+        settings.steps,
+        settings.learning_rate,
+        warmup_steps=min(50, settings.steps // 10),
+        weight_decay=0.0,
+        seed=settings.seed,
+        threads=torch.get_num_threads(),
+        save_seconds=60.0,
+    )
+    distill(model, dense, batches, schedule, run_dir)
+    pack_rounded(model, settings.config)
+    model.config.quantization_config.packed = True
+
+
+@torch.no_grad()
+def _cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """Everything but the scales of packed weights to the dtype of the dense checkpoint."""
+    layers = [layer for _, layer in spiking_layers(model) if isinstance(layer, PackedSpikingLinear)]
+    for layer in layers:
+        for shift in (part for part in layer.transform.children() if isinstance(part, MeanShift)):
+            rounded = shift.mean.to(dtype).float()
+            layer.bias.add_(layer.dense_weight() @ (rounded - shift.mean))  # else a large mean would leave its rounding
+            shift.mean.copy_(rounded)
+    scales = {id(layer.weight_scale) for layer in layers}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point() and id(tensor) not in scales:
+            tensor.data = tensor.data.to(dtype)
+
+
+def _top_level(source: Path) -> Any:
+    """What `shutil.copytree` leaves out: weights, configurations and figures of the dense model itself."""
+    ignored = shutil.ignore_patterns(*_NOT_COPIED)
+    return lambda folder, names: ignored(folder, names) if Path(folder) == source else set()
+
+
+def _weight_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

@@ -1,0 +1,32 @@
+"""Named ways to make a checkpoint spike.
+
+| preset | weights | spikes of a layer's input | largest count |
+|---|---|---|---|
+| w4a4 | 4 bits | one step of 7 levels, either sign; a token's mean magnitude counts 2 | 7 |
+| w4a8 | 4 bits | two steps of 15 levels, base 16; a token's peak gets the largest count | 255 |
+| ternary | -1, 0, 1 in groups of 64 inputs | as w4a4 | 7 |
+
+All of them rotate (R1, R2, R4) and shift first, which takes outliers away; see :mod:`spikeaudio.spiking.calibration`.
+"""
+
+from typing import Any
+
+from spikeaudio.spiking.config import GIFConfig
+
+_PREPARED: dict[str, Any] = {"rotate": True, "shift": True}
+PRESETS: dict[str, dict[str, Any]] = {
+    "w4a4": {**_PREPARED, "weight_bits": 4, "levels": 7, "time_steps": 1},
+    "w4a8": {**_PREPARED, "weight_bits": 4, "levels": 15, "time_steps": 2, "coding": "radix", "quanta": None},
+    "ternary": {**_PREPARED, "weight_bits": 2, "group_size": 64, "levels": 7, "time_steps": 1},
+}
+
+
+def preset(name: str, **changes: Any) -> GIFConfig:
+    """The configuration of this name, with some values changed.
+
+    Raises:
+        ValueError: an unknown name, or as `GIFConfig`.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+    return GIFConfig(**PRESETS[name] | changes)
