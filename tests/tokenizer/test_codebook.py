@@ -103,7 +103,7 @@ def _train_share(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     codebook, trainer = Codebook(8, 4), CodebookTrainer(8, 4, restart_interval=3, warmup_steps=2)
-    for step in range(9):
+    for step in range(8):  # the last one is no restart, at which rank 0 would say what the rows are
         features = torch.randn(64, 4, generator=torch.Generator().manual_seed(step))[rank::2]
         trainer.update(codebook, features, codebook.nearest(features))
     save_file({"rows": codebook.weight.data, "count": trainer.count}, folder / f"{rank}.safetensors")
@@ -115,5 +115,5 @@ def test_processes_that_share_a_batch_share_a_codebook(tmp_path: Path) -> None:
     multiprocessing.spawn(_train_share, (tmp_path,), nprocs=2)
     one, other = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     assert torch.equal(one["rows"], other["rows"]) and torch.equal(one["count"], other["count"])
-    # k-means leaves a count of 1 per row; then six averages over both halves, 64 vectors each
-    assert float(one["count"].sum()) == pytest.approx(64 - (64 - 8) * 0.99**6, rel=1e-5)
+    # k-means leaves a count of 1 per row; then five averages over both halves, 64 vectors each
+    assert float(one["count"].sum()) == pytest.approx(64 - (64 - 8) * 0.99**5, rel=1e-5)

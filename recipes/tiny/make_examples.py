@@ -1,0 +1,124 @@
+"""Examples for `spikeaudio spike` and for its evidence, drawn as the language model's training draws them.
+
+    python recipes/tiny/make_examples.py --corpus DIR --out DIR [--number 3000] [--split train]
+
+Writes `examples.jsonl` (:mod:`spikeaudio.data.examples`) and the recordings that it names, as 16-bit wav files.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from questions import facts
+from tqdm import tqdm
+from train_lm import (
+    AQA_QUESTIONS,
+    ASR_KINDS,
+    INSTRUCTIONS,
+    NUMBERS,
+    TASKS,
+    TTS_KINDS,
+    TTS_VOICE,
+    draw_by_domain,
+)
+
+from spikeaudio.data.corpus import PackedCorpus
+
+RATE = 16000
+LONGEST_SECONDS = 12.0
+
+
+class Examples:
+    """Conversations from a corpus; everything is a function of the random generator.
+
+    Args:
+        corpus: where the clips lie.
+        split: of its rows.
+        holdout_speaker: digit speaker to leave out.
+        out: gets the recordings.
+    """
+
+    def __init__(self, corpus: PackedCorpus, split: str, holdout_speaker: str, out: Path) -> None:
+        self.corpus, self.out = corpus, out
+        rows = [row for row in corpus.select(split=split) if row.get("speaker") != holdout_speaker]
+        self.rows = {
+            kind: [row for row in rows if row["kind"] == kind and row["seconds"] < LONGEST_SECONDS]
+            for kind in (*ASR_KINDS, "music")
+        }
+        self.spoken = {kind: [row for row in self.rows[kind] if row["voice"] == TTS_VOICE] for kind in TTS_KINDS}
+        self.answers = {row["text"]: row for row in self.spoken["answer"]}
+        self.questions: dict[str, list[dict]] = {}
+        for row in self.rows["question"]:
+            self.questions.setdefault(row["domain"], []).append(row)
+        self.written: dict[str, list[tuple[str, str]]] = {}
+        for fact in facts():
+            self.written.setdefault(fact.domain, []).extend((question, fact.answer) for question in fact.questions)
+
+    def draw(self, rng: np.random.Generator) -> dict:
+        """One line of the file."""
+        task = rng.choice(list(TASKS), p=list(TASKS.values()))
+        if task == "asr":
+            row = pick(self.rows[rng.choice(list(ASR_KINDS), p=list(ASR_KINDS.values()))], rng)
+            return conversation([text(INSTRUCTIONS["asr"]), self.audio(row)], [text(row["text"])])
+        if task == "tts":
+            row = pick(self.spoken[rng.choice(list(TTS_KINDS), p=list(TTS_KINDS.values()))], rng)
+            return conversation([text(f"{INSTRUCTIONS['tts']} {row['text']}")], [text(row["text"]), self.audio(row)])
+        if task == "text":
+            question, answer = draw_by_domain(self.written, rng)
+            return conversation([text(question)], [text(answer)], thought=question)
+        if task == "chat":
+            row = draw_by_domain(self.questions, rng)
+            reply = [text(row["answer"])]
+            if row["answer"] in self.answers and rng.random() < 0.5:
+                reply.append(self.audio(self.answers[row["answer"]]))
+            return conversation([self.audio(row)], reply, thought=row["text"])
+        row = pick(self.rows["music"], rng)
+        question = rng.choice(list(AQA_QUESTIONS), p=list(AQA_QUESTIONS.values()))
+        if question == "tempo" and row["count"] == 1:  # one note has no tempo
+            question = "count"
+        answer = NUMBERS[row["count"]] if question == "count" else row[question]
+        return conversation([text(INSTRUCTIONS[question]), self.audio(row)], [text(answer)])
+
+    def audio(self, row: dict) -> dict:
+        """The block of a recording, which is written out at its first use."""
+        name = f"{row['id']}.wav"
+        if not (self.out / name).exists():
+            soundfile.write(self.out / name, self.corpus.wav(row), RATE, subtype="PCM_16")
+        return {"type": "audio", "path": name}
+
+
+def pick(rows: list, rng: np.random.Generator) -> dict:
+    return rows[int(rng.integers(len(rows)))]
+
+
+def text(words: str) -> dict:
+    return {"type": "text", "text": words}
+
+
+def conversation(asked: list[dict], answered: list[dict], thought: str | None = None) -> dict:
+    """One line: a question, its answer, and what the model writes before it."""
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+    return {"messages": messages} | ({} if thought is None else {"thought": thought})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--number", type=int, default=3000)
+    parser.add_argument("--split", choices=["train", "test"], default="train")
+    parser.add_argument("--holdout-speaker", default="theo")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    examples, rng = (
+        Examples(PackedCorpus(args.corpus), args.split, args.holdout_speaker, args.out),
+        np.random.default_rng(0),
+    )
+    lines = [json.dumps(examples.draw(rng)) + "\n" for _ in tqdm(range(args.number), desc="examples", mininterval=5)]
+    (args.out / "examples.jsonl").write_text("".join(lines))
+
+
+if __name__ == "__main__":
+    main()
