@@ -29,6 +29,7 @@ from spikeaudio.processing import SpikeAudioProcessor
 from spikeaudio.spiking.calibration import calibrate
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import spiking_layers
+from spikeaudio.spiking.conversion_report import ConversionReport
 from spikeaudio.spiking.counting import counting
 from spikeaudio.spiking.linear import PackedSpikingLinear
 from spikeaudio.spiking.outliers import MeanShift
@@ -142,23 +143,13 @@ def spike(source: str | Path, destination: str | Path, data: str | Path, setting
     dense = load_model(source)
     if any(True for _ in spiking_layers(dense)):
         raise ValueError(f"{source} spikes already: start from the dense checkpoint")
-    training, held_out = split(read_examples(data, _reader(source)))
-    pad = _pad_token_id(dense)
-    measured = batched(held_out, _MEASURED_TOKENS, pad)
+    training, held_out = split(read_examples(data, example_reader(source)))
+    measured = batched(held_out, _MEASURED_TOKENS, pad_token_id(dense))
     before = stream_losses(dense, measured)
 
     model = load_model(source)
-    every = max(1, len(training) // settings.calibration_examples)
-    calibration = [
-        {name: value for name, value in batch.items() if not name.endswith("labels")}
-        for batch in batched(training[::every][: settings.calibration_examples], settings.batch_tokens, pad)
-    ]
-    weights: Any = {"train": "real"}.get(settings.method, settings.method)
-    preparation = Preparation(weights=weights, seed=settings.seed)
-    conversion = calibrate(model, calibration, settings.config, preparation, work / "blocks")
+    conversion = convert(model, dense, training, settings, work)
     errors = {name: layer.relative_error for name, layer in conversion.layers()}
-    if settings.method == "train":
-        _train(model, dense, batched(training, settings.batch_tokens, pad), settings, work / "training")
     _cast(model, AutoConfig.from_pretrained(source).dtype or torch.float32)
     finished = work / "checkpoint"
     shutil.rmtree(finished, ignore_errors=True)
@@ -187,6 +178,38 @@ def spike(source: str | Path, destination: str | Path, data: str | Path, setting
     draw(report, finished / "spiking_report.png")
     finished.rename(destination)
     shutil.rmtree(work)
+    return report
+
+
+def convert(
+    model: Any, dense: Any, examples: Sequence[ModelExample], settings: SpikeSettings, work: Path
+) -> ConversionReport:
+    """Make a model in memory a packed spiking one, in place.
+
+    Args:
+        model: a copy of the dense one.
+        dense: the teacher; not changed.
+        examples: to calibrate and train on.
+        settings: how.
+        work: folder of what is finished; given again, the conversion goes on there.
+
+    Returns:
+        What preparation did to every layer.
+
+    Raises:
+        ValueError: as `calibrate` and `distill`.
+    """
+    pad = pad_token_id(dense)
+    every = max(1, len(examples) // settings.calibration_examples)
+    calibration = [
+        {name: value for name, value in batch.items() if not name.endswith("labels")}
+        for batch in batched(examples[::every][: settings.calibration_examples], settings.batch_tokens, pad)
+    ]
+    weights: Any = {"train": "real"}.get(settings.method, settings.method)
+    preparation = Preparation(weights=weights, seed=settings.seed)
+    report = calibrate(model, calibration, settings.config, preparation, work / "blocks")
+    if settings.method == "train":
+        _train(model, dense, batched(examples, settings.batch_tokens, pad), settings, work / "training")
     return report
 
 
@@ -256,14 +279,15 @@ def split(examples: Sequence[ModelExample]) -> tuple[list[ModelExample], list[Mo
     )
 
 
-def _reader(folder: Path) -> Any:
+def example_reader(folder: Path) -> Any:
     """What reads the examples of this checkpoint."""
     if isinstance(AutoConfig.from_pretrained(folder), SpikeAudioConfig):
         return load_part(SpikeAudioProcessor.from_pretrained, folder)
     return AutoTokenizer.from_pretrained(folder)
 
 
-def _pad_token_id(model: Any) -> int:
+def pad_token_id(model: Any) -> int:
+    """What fills the ids of a batch; masked, so any id will do where the model names none."""
     pad = model.config.pad_token_id
     return 0 if pad is None else int(pad)
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import make_corpus
+import make_examples
 import numpy as np
 import pytest
 import torch
@@ -238,6 +239,22 @@ def test_a_corpus_without_a_sort_of_clips_is_named(examples: train_lm.Examples, 
 def test_floors_name_what_the_corpus_lacks(corpus: PackedCorpus) -> None:
     with pytest.raises(ValueError, match=r"no rows with \{'kind': 'noise', 'split': 'test'\}; leave their job out"):
         Floors(model=None, corpus=corpus, limit=None).noise()
+
+
+def test_examples_are_conversations_of_every_job(corpus: PackedCorpus, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    examples, rng = make_examples.Examples(corpus, "train", "theo", tmp_path / "out"), np.random.default_rng(0)
+    lines = [examples.draw(rng) for _ in range(300)]
+    asked = [line["messages"][0]["content"] for line in lines]
+    requests = {blocks[0].get("text", "heard").split()[0] for blocks in asked}
+    assert {"please", "say", "heard", "which", "how"} <= requests
+    for line in lines:
+        user, assistant = line["messages"]
+        assert (user["role"], assistant["role"]) == ("user", "assistant")
+        blocks = [*user["content"], *assistant["content"]]
+        assert all((tmp_path / "out" / each["path"]).is_file() for each in blocks if each["type"] == "audio")
+        assert "4.wav" not in [each.get("path") for each in blocks]  # theo is left out
+    assert any("thought" in line for line in lines) and any(len(line["messages"][1]["content"]) == 2 for line in lines)
 
 
 def test_one_note_is_never_asked_for_its_tempo(examples: train_lm.Examples, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,202 @@
+"""What spikes cost in quality: one table, every row on the same examples in the same run.
+
+    uv run python -m eval.benchmarks.spiking_quality --train TRAIN.jsonl --test TEST.jsonl [--outliers] [--quick]
+    [--model checkpoints/spikeaudio-tiny] [--steps 600] [--json OUT]
+
+Examples are those of :mod:`spikeaudio.data.examples` (recipes/tiny/make_examples.py draws them): TRAIN calibrates and
+trains, TEST measures. Gaps are relative to the dense model on the same examples, with their paired standard errors;
+WER is that of the transcription requests among them. `--outliers` first gives the dense model constant outlier
+channels that leave its function as it is (`spikeaudio.spiking.outliers`): a tiny model has none of its own.
+"""
+
+import argparse
+import copy
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import torch
+
+from spikeaudio import SpikeAudio
+from spikeaudio.data.examples import ModelExample, batched, read_examples
+from spikeaudio.spike import SpikeSettings, convert, example_reader, load_model, pad_token_id
+from spikeaudio.spiking.calibration import calibrate
+from spikeaudio.spiking.config import GIFConfig
+from spikeaudio.spiking.counting import counting
+from spikeaudio.spiking.outliers import inject_outliers
+from spikeaudio.spiking.preparation import Preparation
+from spikeaudio.spiking.preset import preset
+from spikeaudio.training.perplexity import StreamLoss, stream_losses
+
+SALIENT = {"salient_share": 0.1}
+ROTATED = {"rotate": True}
+PREPARED = {"rotate": True, "shift": True}
+HEADER = ("row", "text gap, %", "audio gap, %", "WER, %", "spikes/input", "silent, %")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    config: GIFConfig
+    preparation: Preparation | None  # None: trained from the dense model
+
+
+@dataclass(frozen=True)
+class Result:
+    """Figures of one row; gaps with their standard errors."""
+
+    name: str
+    gaps: dict[str, tuple[float, float]]
+    wer: float
+    unary_rate: float
+    silent_share: float
+    seconds: float
+
+
+def table() -> list[Row]:
+    """What is compared."""
+    rounded, gptq = Preparation("round"), Preparation("gptq")
+    return [
+        Row("W4A4, plain rounding (peak)", GIFConfig(quanta=None), rounded),
+        Row("W4A4, mean threshold", GIFConfig(), rounded),
+        Row("SpikeLLM's rule, T=2 of 10 %", GIFConfig(neuron="spikellm", levels=15, **SALIENT), rounded),
+        Row("GIF split range, first order", GIFConfig(quanta=None, **SALIENT), rounded),
+        Row("GIF split range, largest", GIFConfig(quanta=None, **SALIENT), Preparation("round", "peak")),
+        Row("GIF split range, random", GIFConfig(quanta=None, **SALIENT), Preparation("round", "random")),
+        Row("rotated", GIFConfig(**ROTATED), rounded),
+        Row("rotated, GPTQ", GIFConfig(**ROTATED), gptq),
+        Row("rotated, shifted, GPTQ", GIFConfig(**PREPARED), gptq),
+        Row("the same, 10 % salient", GIFConfig(**PREPARED, **SALIENT), gptq),
+        Row("W4A3, rotated, shifted, GPTQ", GIFConfig(levels=3, quanta=1.2, **PREPARED), gptq),
+        Row("SpikingBrain W8, unlimited counts", GIFConfig(neuron="spikingbrain", quanta=3.0, weight_bits=8), rounded),
+        Row("preset w4a8, GPTQ", preset("w4a8"), gptq),
+        Row("preset w4a4 (trained)", preset("w4a4"), None),
+        Row("preset ternary (trained)", preset("ternary"), None),
+    ]
+
+
+class Bench:
+    """The dense model, its examples and its figures.
+
+    Args:
+        folder: of the dense checkpoint.
+        train: examples to calibrate and train on.
+        test: examples to measure on.
+        outliers: inject them first.
+        limit: of the test examples; None: all.
+    """
+
+    def __init__(self, folder: Path, train: Path, test: Path, outliers: bool, limit: int | None) -> None:
+        self.speech = SpikeAudio.from_pretrained(folder)
+        self.dense = load_model(folder)
+        if outliers:
+            inject_outliers(self.dense, generator=torch.Generator().manual_seed(3))
+        reader = example_reader(folder)
+        self.training: list[ModelExample] = read_examples(train, reader)
+        self.batches = batched(read_examples(test, reader)[:limit], 2048, pad_token_id(self.dense))
+        self.spoken = spoken_examples(test, self.speech.processor.transcription_request, limit)
+        self.losses: dict[str, StreamLoss] = stream_losses(self.dense, self.batches)
+
+    def convert(self, row: Row, steps: int) -> Any:
+        """The spiking model of a row."""
+        model = copy.deepcopy(self.dense)
+        settings = SpikeSettings(row.config, steps=steps)
+        with tempfile.TemporaryDirectory() as work:
+            if row.preparation is None:
+                convert(model, self.dense, self.training, settings, Path(work))
+                return model
+        every = max(1, len(self.training) // settings.calibration_examples)
+        chosen = self.training[::every][: settings.calibration_examples]
+        inputs = [
+            {name: value for name, value in batch.items() if not name.endswith("labels")}
+            for batch in batched(chosen, settings.batch_tokens, pad_token_id(self.dense))
+        ]
+        calibrate(model, inputs, row.config, row.preparation)
+        return model
+
+    def measure(self, name: str, make: Callable[[], Any]) -> Result:
+        """Figures of a model."""
+        began = time.perf_counter()
+        model = make().eval()
+        with counting(model) as count:
+            losses = stream_losses(model, self.batches)
+        gaps = {stream: loss.gap(self.losses[stream]) for stream, loss in losses.items()}
+        total = count.total
+        return Result(name, gaps, self.wer(model), total.unary_rate, total.silent_share, time.perf_counter() - began)
+
+    def wer(self, model: Any) -> float:
+        """Micro word error rate in percent of the recordings to transcribe."""
+        listener = SpikeAudio(model, self.speech.processor)
+        texts: list[str] = []
+        for first in range(0, len(self.spoken), 16):
+            part = [path for path, _ in self.spoken[first : first + 16]]
+            texts += listener.transcribe([self.speech.processor.load(path) for path in part], sampling_rate=16000)
+        pairs = [(said, heard) for (_, said), heard in zip(self.spoken, texts, strict=True) if said]
+        return 100 * float(jiwer.wer([said for said, _ in pairs], [heard for _, heard in pairs]))
+
+
+def spoken_examples(path: Path, request: str, limit: int | None) -> list[tuple[Path, str]]:
+    """(recording, words) of the examples that ask for a transcript."""
+    found = []
+    for line in path.read_text().splitlines()[:limit]:
+        (asked, answered) = json.loads(line)["messages"]
+        text, *audio = asked["content"]
+        if audio and text.get("text") == request:
+            found.append((path.parent / audio[0]["path"], answered["content"][0]["text"]))
+    return found
+
+
+def line(result: Result) -> str:
+    """A row as Markdown."""
+    gaps = [
+        f"{100 * result.gaps[name][0]:+.2f} ± {100 * result.gaps[name][1]:.2f}" if name in result.gaps else "-"
+        for name in ("text", "audio")
+    ]
+    figures = (f"{result.wer:.1f}", f"{result.unary_rate:.2f}", f"{100 * result.silent_share:.0f}")
+    return f"| {' | '.join((result.name, *gaps, *figures))} |"
+
+
+def show(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, default=Path("checkpoints/spikeaudio-tiny"))
+    parser.add_argument("--train", type=Path, required=True, help="JSON Lines to calibrate and train on")
+    parser.add_argument("--test", type=Path, required=True, help="JSON Lines to measure on")
+    parser.add_argument("--outliers", action="store_true", help="inject function-preserving outlier channels first")
+    parser.add_argument("--steps", type=int, default=600, help="of the trained rows")
+    parser.add_argument("--rows", help="only rows whose name holds this")
+    parser.add_argument("--quick", action="store_true", help="60 test examples, 30 steps: does it run?")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    args = parser.parse_args(arguments)
+    bench = Bench(args.model, args.train, args.test, args.outliers, 60 if args.quick else None)
+    perplexities = {name: round(loss.perplexity, 3) for name, loss in bench.losses.items()}
+    show(f"dense perplexities: {perplexities}; {len(bench.spoken)} recordings to transcribe")
+    show(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
+    results = []
+    dense = Result("dense", {name: (0.0, 0.0) for name in bench.losses}, bench.wer(bench.dense), 0.0, 0.0, 0.0)
+    show(line(dense))
+    for row in table():
+        if args.rows and args.rows not in row.name:
+            continue
+        result = bench.measure(row.name, lambda row=row: bench.convert(row, 30 if args.quick else args.steps))
+        results.append(result)
+        show(line(result))
+        if args.json:
+            done = {"perplexity": perplexities, "rows": [asdict(each) for each in (dense, *results)]}
+            args.json.write_text(json.dumps(done, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The benchmark of spiking quality runs, end to end, on a checkpoint with random weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from eval.benchmarks.spiking_quality import main, spoken_examples, table
+from spikeaudio.audio import save_audio
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Six conversations: two to transcribe, one of them without words, one about a sound, three without recordings."""
+    lines = []
+    for name, request, words in (("a", "say", "hello"), ("b", "say", ""), ("c", "which instrument is this", "organ")):
+        wav = torch.randn(8000, generator=torch.Generator().manual_seed(ord(name))) * 0.1
+        save_audio(tmp_path / f"{name}.wav", wav, 16000)
+        asked = [{"type": "text", "text": request}, {"type": "audio", "path": f"{name}.wav"}]
+        lines.append(conversation(asked, words))
+    lines += [conversation([{"type": "text", "text": f"say {word}"}], word) for word in ("how", "are", "you")]
+    for line in lines[-2:]:
+        line["messages"][1]["content"].append({"type": "audio", "codes": [3, 1, 4, 1, 5]})
+    path = tmp_path / "examples.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def conversation(asked: list[dict], words: str) -> dict:
+    answered = [{"type": "text", "text": words}]
+    return {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]}
+
+
+def test_recordings_to_transcribe(data: Path) -> None:
+    found = spoken_examples(data, "say", None)
+    assert [(path.name, words) for path, words in found] == [("a.wav", "hello"), ("b.wav", "")]
+    assert spoken_examples(data, "say", 1) == found[:1]
+
+
+@pytest.mark.parametrize("outliers", [False, True])
+def test_rows_are_measured(
+    tiny_checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], outliers: bool
+) -> None:
+    request = tmp_path / "request.jsonl"  # the fixture's own request to transcribe
+    request.write_text(data.read_text().replace('"text": "say"', '"text": "please transcribe the following audio"'))
+    arguments = ["--model", str(tiny_checkpoint), "--train", str(data), "--test", str(request), "--steps", "2"]
+    for name in ("plain", "w4a4"):
+        main([*arguments, "--rows", name, "--json", str(tmp_path / f"{name}.json")] + ["--outliers"] * outliers)
+    printed = capsys.readouterr().out
+    assert printed.count("| dense | +0.00 ± 0.00 | +0.00 ± 0.00 |") == 2
+    for name in ("plain", "w4a4"):
+        dense, row = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+        assert row["unary_rate"] > 0 and row["gaps"]["text"][1] > 0 and dense["unary_rate"] == 0
+
+
+def test_rows_have_names_of_their_own() -> None:
+    names = [row.name for row in table()]
+    assert len(set(names)) == len(names)
