@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from spikeaudio.spiking import execution
 from spikeaudio.spiking.execution import event_driven, expanded, folded, integer_product
 from spikeaudio.spiking.neuron import GIFNeuron
 from spikeaudio.spiking.planes import Plane, decode
@@ -41,8 +42,8 @@ def test_accumulators_are_equal(seed: int) -> None:
     code, counts, weight = draw(seed)
     plane = Plane(counts, torch.ones(*counts.shape[:-1], 1), code)
     expected = exact(counts, weight)
-    for execution in (folded, event_driven):
-        accumulators = execution(plane, weight)
+    for execute in (folded, event_driven):
+        accumulators = execute(plane, weight)
         assert accumulators.dtype == torch.int32
         assert torch.equal(accumulators, expected), execution.__name__
     if not isinstance(code, BitSteps) or code.spikes(counts).shape[0] <= 4:
@@ -54,6 +55,17 @@ def test_the_widest_layer_at_its_extremes() -> None:
     weight = torch.full((2, 18944), -8, dtype=torch.int8)
     plane = Plane(counts, torch.ones(1, 1), UnarySteps(2, 15))
     assert folded(plane, weight).tolist() == event_driven(plane, weight).tolist() == [[18944 * 30 * -8] * 2]
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("size", [1, 100, 1040, 1041, 5000])
+def test_every_kernel_gives_the_same_integers(size: int, int8: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the largest counts and weights, with an odd last bit that a float32 sum beyond 2^24 would lose."""
+    monkeypatch.setattr(execution, "_multiplies_int8", lambda: int8)
+    counts, weight = torch.full((2, size), 127, dtype=torch.int32), torch.full((3, size), 127, dtype=torch.int8)
+    counts[1, 0], weight[2, 0] = 126, -128
+    expected = counts.to(torch.int64) @ weight.to(torch.int64).T
+    assert torch.equal(execution.integer_product(counts, weight), expected.to(torch.int32))
 
 
 def test_sums_that_might_not_fit_are_refused() -> None:
@@ -68,8 +80,8 @@ def test_no_tokens_and_silence() -> None:
     weight = torch.ones(5, 3, dtype=torch.int8)
     for counts in (torch.zeros(0, 3, dtype=torch.int32), torch.zeros(2, 4, 3, dtype=torch.int32)):
         plane = Plane(counts, torch.ones(*counts.shape[:-1], 1), UnarySteps(2, 7))
-        for execution in (folded, event_driven, expanded):
-            out = execution(plane, weight)
+        for execute in (folded, event_driven, expanded):
+            out = execute(plane, weight)
             assert out.shape == (*counts.shape[:-1], 5) and not out.any()
 
 
