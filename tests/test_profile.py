@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from spikeaudio import SpikeAudio
 from spikeaudio.cli import main
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
+from spikeaudio.profile import profile
 from spikeaudio.spiking.config import TARGETS, GIFConfig
 
 
@@ -51,6 +53,11 @@ def test_dense_checkpoint(tiny_checkpoint: Path, clip: Path, tmp_path: Path, cap
     with pytest.raises(SystemExit) as stop:
         main(["profile", str(tiny_checkpoint), "--audio", str(clip), "--plot", str(tmp_path / "x.png")])
     assert stop.value.code == 2 and "does not spike" in capsys.readouterr().err
+
+
+def test_every_position_is_a_token(tiny_checkpoint: Path, clip: Path) -> None:
+    result = profile(SpikeAudio.from_pretrained(tiny_checkpoint), clip)
+    assert result.tokens == result.count.dense_layers["model.layers.0.self_attn.q_proj"].tokens > 13
 
 
 def test_silence_has_nothing_to_count(tiny_checkpoint: Path, tmp_path: Path, capsys) -> None:

@@ -11,6 +11,7 @@ import torch
 import train_lm
 import train_tokenizer
 from augmentation import add_noise, augment, change_speed, mask_spectrogram, noise_bank
+from encode_corpus import disturbed
 from noise import noise, noise_rows
 from questions import facts, number
 from safetensors.torch import save_file
@@ -94,6 +95,17 @@ def test_speed_changes_length_and_pitch() -> None:
     assert len(fast) == 12800
     peak = np.abs(np.fft.rfft(fast)).argmax() * 16000 / len(fast)
     assert peak == pytest.approx(550, abs=2)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("music", 0.05), ("digit", 0.2), ("open", 0.12)])
+def test_more_renderings_keep_to_their_speeds(kind: str, most: float) -> None:
+    tone = 0.1 * np.sin(np.arange(32000) / 10).astype(np.float32)
+    factors = []
+    for seed in range(40):
+        loud = np.flatnonzero(np.abs(disturbed(tone, kind, np.random.default_rng(seed))) > 0)
+        factors.append(len(tone) / (loud[-1] - loud[0] + 1))
+    assert 1 - 1.01 * most < min(factors) < 1 - 0.7 * most
+    assert 1 + 0.7 * most < max(factors) < 1 + 1.01 * most
 
 
 def test_masks_grow_with_strength() -> None:
