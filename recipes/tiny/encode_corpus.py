@@ -4,11 +4,14 @@
 
 Each training clip is encoded as it is and some more times with another speed, loudness and some noise, so
 that the language model hears more than one rendering. Writes `codes.npy` (N,) int16, `features.npy` (N, D) float16
-and `codes.jsonl` (id, version, start, length) into the corpus folder.
+and `codes.jsonl` (id, version, start, length) into the corpus folder. Every finished batch is kept in a folder beside
+them until all are there: a killed run goes on where it stopped.
 """
 
 import argparse
+import hashlib
 import json
+import shutil
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,6 +64,7 @@ class Worker:
 
     corpus_dir: Path
     tokenizer_dir: Path
+    parts_dir: Path
 
     @cached_property
     def corpus(self) -> PackedCorpus:
@@ -71,13 +75,21 @@ class Worker:
         torch.set_num_threads(1)
         return SpeechTokenizer.from_pretrained(self.tokenizer_dir).encoder
 
-    def __call__(self, part: list[tuple[dict, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(codes, features) of every (row, version)."""
+    def __call__(self, number: int, part: list[tuple[dict, int]]) -> None:
+        """Write codes, features and lengths of every (row, version) of a batch; its file is whole or not there."""
         wavs = []
         for row, version in part:
             wav, rng = self.corpus.wav(row), np.random.default_rng((row["start_16k"], version))
             wavs.append(disturbed(wav, row["kind"], rng) if version else wav)
-        return encode(self.encoder, wavs)
+        codes, features = zip(*encode(self.encoder, wavs), strict=True)
+        path = self.path(number)
+        unfinished = path.with_suffix(".part.npz")
+        lengths = [len(each) for each in codes]
+        np.savez(unfinished, codes=np.concatenate(codes), features=np.concatenate(features), lengths=lengths)
+        unfinished.rename(path)
+
+    def path(self, number: int) -> Path:
+        return self.parts_dir / f"{number}.npz"
 
 
 _worker: Worker | None = None  # of this process
@@ -88,9 +100,9 @@ def start_worker(worker: Worker) -> None:
     _worker = worker
 
 
-def run_worker(part: list[tuple[dict, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+def run_worker(job: tuple[int, list[tuple[dict, int]]]) -> None:
     assert _worker is not None
-    return _worker(part)
+    _worker(*job)
 
 
 def batches(rows: list[dict]) -> list[list[tuple[dict, int]]]:
@@ -116,20 +128,34 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder written by train_tokenizer.py --export")
     parser.add_argument("--workers", type=int, default=1, help="processes, one thread each")
     args = parser.parse_args()
-    parts = batches(PackedCorpus(args.corpus).rows)
-    codes, features, index, start = [], [], [], 0
-    worker = Worker(args.corpus, args.tokenizer)
-    with ProcessPoolExecutor(args.workers, get_context("spawn"), start_worker, (worker,)) as pool:
-        encoded = tqdm(pool.map(run_worker, parts), total=len(parts), desc="encoding", unit="batch", mininterval=5)
-        for part, results in zip(parts, encoded, strict=True):
-            for (row, version), (clip_codes, clip_features) in zip(part, results, strict=True):
-                codes.append(clip_codes)
-                features.append(clip_features)
-                index.append({"id": row["id"], "version": version, "start": start, "length": len(clip_codes)})
-                start += len(clip_codes)
-    np.save(args.corpus / "codes.npy", np.concatenate(codes))
-    np.save(args.corpus / "features.npy", np.concatenate(features))
-    (args.corpus / "codes.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in index))
+    encode_corpus(args.corpus, args.tokenizer, args.workers)
+
+
+def encode_corpus(corpus_dir: Path, tokenizer_dir: Path, workers: int) -> None:
+    """Encode what is not encoded yet, then join it."""
+    parts = batches(PackedCorpus(corpus_dir).rows)
+    made_of = (tokenizer_dir / "model.safetensors", corpus_dir / "manifest.jsonl")
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in made_of)).hexdigest()[:16]
+    worker = Worker(corpus_dir, tokenizer_dir, corpus_dir / f"encoding-{digest}")
+    worker.parts_dir.mkdir(exist_ok=True)
+    waiting = [(number, part) for number, part in enumerate(parts) if not worker.path(number).exists()]
+    with ProcessPoolExecutor(workers, get_context("spawn"), start_worker, (worker,)) as pool:
+        done = len(parts) - len(waiting)
+        bar = tqdm(total=len(parts), initial=done, desc="encoding", unit="batch", mininterval=5)
+        for _ in pool.map(run_worker, waiting):
+            bar.update()
+    stored = [np.load(worker.path(number)) for number in range(len(parts))]
+    np.save(corpus_dir / "codes.npy", np.concatenate([each["codes"] for each in stored]))
+    np.save(corpus_dir / "features.npy", np.concatenate([each["features"] for each in stored]))
+    jobs = [job for part in parts for job in part]
+    lengths = [int(length) for each in stored for length in each["lengths"]]
+    starts = np.cumsum([0, *lengths]).tolist()
+    entries = [
+        {"id": row["id"], "version": version, "start": start, "length": length}
+        for (row, version), start, length in zip(jobs, starts[:-1], lengths, strict=True)
+    ]
+    (corpus_dir / "codes.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    shutil.rmtree(worker.parts_dir)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """The recipe of spikeaudio-tiny: what it feeds to training is what it says, and the same after every restart."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import encode_corpus
 import make_corpus
 import make_examples
 import numpy as np
@@ -11,7 +13,6 @@ import torch
 import train_lm
 import train_tokenizer
 from augmentation import add_noise, augment, change_speed, mask_spectrogram, noise_bank
-from encode_corpus import disturbed
 from noise import noise, noise_rows
 from questions import facts, number
 from safetensors.torch import save_file
@@ -97,12 +98,61 @@ def test_speed_changes_length_and_pitch() -> None:
     assert peak == pytest.approx(550, abs=2)
 
 
+def test_a_killed_encoding_goes_on(
+    corpus: PackedCorpus, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, tokenizer = corpus.folder, tiny_checkpoint / "speech_tokenizer"
+    monkeypatch.setattr(encode_corpus, "BATCH_SECONDS", 3.0)  # some clips to a batch
+    monkeypatch.setattr(encode_corpus, "ProcessPoolExecutor", InThisProcess)
+    encode_corpus.encode_corpus(folder, tokenizer, 1)
+    names = ("codes.npy", "features.npy", "codes.jsonl")
+    whole = [(folder / name).read_bytes() for name in names]
+    spans = [json.loads(line) for line in whole[2].splitlines()]
+    assert len(spans) == sum(
+        encode_corpus.VERSIONS.get(row["kind"], encode_corpus.OTHER_VERSIONS) for row in corpus.rows
+    )
+    assert sum(span["length"] for span in spans) == len(np.load(folder / "codes.npy"))
+
+    run, calls = encode_corpus.Worker.__call__, []
+
+    def dying(*args: object) -> None:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        run(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encode_corpus.Worker, "__call__", dying)
+        with pytest.raises(KeyboardInterrupt):
+            encode_corpus.encode_corpus(folder, tokenizer, 1)
+    monkeypatch.setattr(encode_corpus.Worker, "__call__", lambda *args: (calls.append(args), run(*args)))
+    encode_corpus.encode_corpus(folder, tokenizer, 1)
+    numbers = [args[1] for args in calls]
+    assert numbers.count(0) == numbers.count(1) == 1 and numbers.count(2) == 2
+    assert [(folder / name).read_bytes() for name in names] == whole
+    assert not list(folder.glob("encoding-*"))
+
+
+class InThisProcess:
+    """Stands for ProcessPoolExecutor: spawned processes would not see what the test replaces."""
+
+    def __init__(self, workers: int, context: object, initializer: Callable, arguments: tuple) -> None:
+        initializer(*arguments)
+
+    def __enter__(self) -> "InThisProcess":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    map = staticmethod(map)
+
+
 @pytest.mark.parametrize(("kind", "most"), [("music", 0.05), ("digit", 0.2), ("open", 0.12)])
 def test_more_renderings_keep_to_their_speeds(kind: str, most: float) -> None:
     tone = 0.1 * np.sin(np.arange(32000) / 10).astype(np.float32)
     factors = []
     for seed in range(40):
-        loud = np.flatnonzero(np.abs(disturbed(tone, kind, np.random.default_rng(seed))) > 0)
+        loud = np.flatnonzero(np.abs(encode_corpus.disturbed(tone, kind, np.random.default_rng(seed))) > 0)
         factors.append(len(tone) / (loud[-1] - loud[0] + 1))
     assert 1 - 1.01 * most < min(factors) < 1 - 0.7 * most
     assert 1 + 0.7 * most < max(factors) < 1 + 1.01 * most
