@@ -3,7 +3,7 @@
 # other run side by side, one thread each: two single-threaded processes beat one with two threads.
 # The step counts are those of the shipped checkpoint; more of the tokenizer pays most. SCALE shrinks corpus and steps alike: 0.01 tries
 # every stage in some minutes.
-#   [SCALE=0.01] recipes/tiny/run_all.sh DATA WORK CHECKPOINT        (about four hours on two cores; engines first: recipes/tiny/install_engines.sh)
+#   [SCALE=0.01] recipes/tiny/run_all.sh DATA WORK CHECKPOINT        (about six hours on two cores; engines first: recipes/tiny/install_engines.sh)
 set -euo pipefail
 data=$1 work=$2 out=$3
 here=$(dirname "$0")
@@ -30,11 +30,11 @@ stage vocoder python "$here/train_vocoder.py" --corpus "$work/corpus" --run "$wo
 beside=$!
 stage shallow python "$here/train_tokenizer.py" --corpus "$work/corpus" --run "$work/shallow" --layers 2 --steps "$(steps 2700)" --holdout-speaker theo --export "$work/shallow/export"
 wait "$beside"
-stage tokenizer "${both_cores[@]}" "$here/train_tokenizer.py" --corpus "$work/corpus" --run "$work/tokenizer" --grow-from "$work/shallow" --learning-rate 8e-4 --steps "$(steps 6100)" --holdout-speaker theo --export "$out/speech_tokenizer"
+stage tokenizer "${both_cores[@]}" "$here/train_tokenizer.py" --corpus "$work/corpus" --run "$work/tokenizer" --grow-from "$work/shallow" --learning-rate 8e-4 --steps "$(steps 9500)" --holdout-speaker theo --export "$out/speech_tokenizer"
 stage encode python "$here/encode_corpus.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer" --workers 2
 stage text python "$here/train_text_tokenizer.py" --corpus "$work/corpus" --out "$work/text"
-stage detokenizer python "$here/train_detokenizer.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer" --run "$work/detokenizer" --voice rh_bdl --steps "$(steps 3550)" --export "$out/detokenizer" &
+stage detokenizer python "$here/train_detokenizer.py" --corpus "$work/corpus" --tokenizer "$out/speech_tokenizer" --run "$work/detokenizer" --voice rh_bdl --steps "$(steps 4950)" --export "$out/detokenizer" &
 beside=$!
-stage lm python "$here/train_lm.py" --corpus "$work/corpus" --text-tokenizer "$work/text" --tokenizer "$out/speech_tokenizer" --run "$work/lm" --steps "$(steps 6800)" --export "$out"
+stage lm python "$here/train_lm.py" --corpus "$work/corpus" --text-tokenizer "$work/text" --tokenizer "$out/speech_tokenizer" --run "$work/lm" --steps "$(steps 10800)" --export "$out"
 wait "$beside"
 echo "checkpoint in $out; measure it: python -m eval.tiny_floors --model $out --corpus $work/corpus"
