@@ -66,7 +66,7 @@ class SpikeSettings:
     config: GIFConfig
     method: Method = "train"
     steps: int = 600
-    learning_rate: float = 5e-4
+    learning_rate: float = 2e-4  # 5e-4 first spoils what preparation kept
     batch_tokens: int = 1536
     calibration_examples: int = 128
     seed: int = 0

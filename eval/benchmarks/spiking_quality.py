@@ -1,12 +1,13 @@
 """What spikes cost in quality: one table, every row on the same examples in the same run.
 
     uv run python -m eval.benchmarks.spiking_quality --train TRAIN.jsonl --test TEST.jsonl [--outliers] [--quick]
-    [--model checkpoints/spikeaudio-tiny] [--steps 600] [--json OUT]
+    [--model checkpoints/spikeaudio-tiny] [--steps 600] [--spiking CHECKPOINT] [--rows NAME] [--json OUT]
 
 Examples are those of :mod:`spikeaudio.data.examples` (recipes/tiny/make_examples.py draws them): TRAIN calibrates and
 trains, TEST measures. Gaps are relative to the dense model on the same examples, with their paired standard errors;
 WER is that of the transcription requests among them. `--outliers` first gives the dense model constant outlier
 channels that leave its function as it is (`spikeaudio.spiking.outliers`): a tiny model has none of its own.
+`--spiking` adds a finished checkpoint of `spikeaudio spike`.
 """
 
 import argparse
@@ -176,6 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--test", type=Path, required=True, help="JSON Lines to measure on")
     parser.add_argument("--outliers", action="store_true", help="inject function-preserving outlier channels first")
     parser.add_argument("--steps", type=int, default=600, help="of the trained rows")
+    parser.add_argument("--spiking", type=Path, help="also measure this spiking checkpoint")
     parser.add_argument("--rows", help="only rows whose name holds this")
     parser.add_argument("--quick", action="store_true", help="60 test examples, 30 steps: does it run?")
     parser.add_argument("--json", type=Path, help="also write the figures here")
@@ -184,18 +186,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     perplexities = {name: round(loss.perplexity, 3) for name, loss in bench.losses.items()}
     show(f"dense perplexities: {perplexities}; {len(bench.spoken)} recordings to transcribe")
     show(f"| {' | '.join(HEADER)} |\n|{'---|' * len(HEADER)}")
-    results = []
-    dense = Result("dense", {name: (0.0, 0.0) for name in bench.losses}, bench.wer(bench.dense), 0.0, 0.0, 0.0)
-    show(line(dense))
-    for row in table():
-        if args.rows and args.rows not in row.name:
-            continue
-        result = bench.measure(row.name, lambda row=row: bench.convert(row, 30 if args.quick else args.steps))
-        results.append(result)
-        show(line(result))
+    results: list[Result] = []
+
+    def add(name: str, make: Callable[[], Any]) -> None:
+        results.append(bench.measure(name, make))
+        show(line(results[-1]))
         if args.json:
             done = {"perplexity": perplexities, "rows": [asdict(each) for each in (dense, *results)]}
             args.json.write_text(json.dumps(done, indent=1) + "\n")
+
+    dense = Result("dense", {name: (0.0, 0.0) for name in bench.losses}, bench.wer(bench.dense), 0.0, 0.0, 0.0)
+    show(line(dense))
+    for row in table():
+        if not args.rows or args.rows in row.name:
+            add(row.name, lambda row=row: bench.convert(row, 30 if args.quick else args.steps))
+    if args.spiking:
+        add(f"{args.spiking.name}, as it is", lambda: load_model(args.spiking))
 
 
 if __name__ == "__main__":

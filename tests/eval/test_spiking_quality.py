@@ -8,6 +8,8 @@ import torch
 
 from eval.benchmarks.spiking_quality import main, spoken_examples, table
 from spikeaudio.audio import save_audio
+from spikeaudio.spike import SpikeSettings, spike
+from spikeaudio.spiking.preset import preset
 
 
 @pytest.fixture
@@ -52,6 +54,14 @@ def test_rows_are_measured(
     for name in ("plain", "w4a4"):
         dense, row = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
         assert row["unary_rate"] > 0 and row["gaps"]["text"][1] > 0 and dense["unary_rate"] == 0
+
+
+def test_a_finished_checkpoint_is_a_row(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
+    spike(tiny_checkpoint, tmp_path / "twin", data, SpikeSettings(preset("w4a4"), method="round"))
+    files = ["--model", str(tiny_checkpoint), "--train", str(data), "--test", str(data)]
+    main([*files, "--rows", "none", "--spiking", str(tmp_path / "twin"), "--json", str(tmp_path / "out.json")])
+    names = [row["name"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]]
+    assert names == ["dense", "twin, as it is"]
 
 
 def test_rows_have_names_of_their_own() -> None:
