@@ -1,24 +1,24 @@
 """Weight grids: their definitions on small tables, and SpikeLLM's quantizer with its gradients."""
 
-import json
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
+from spikeaudio.spiking.gptq import gptq
 from spikeaudio.spiking.weight_grid import (
     AffineGrid,
     ClippedGrid,
     TernaryGrid,
     WeightClipping,
     WeightGrid,
+    fitted_grid,
     weight_range,
 )
+from tests.golden_cases import GoldenDir, cases
 
-GoldenDir = Callable[[str], Path]
 Fit = Callable[[Tensor], WeightGrid]
 FITS: dict[str, Fit] = {
     "asymmetric": lambda weight: AffineGrid.asymmetric(weight, 3, group_size=4),
@@ -131,10 +131,8 @@ def test_wrong_sizes_are_refused() -> None:
 
 @pytest.mark.golden
 def test_spikellm_weights_and_gradients(golden_dir: GoldenDir) -> None:
-    paths = sorted(golden_dir("gif_quant").glob("weight_*.safetensors"))
-    assert paths
-    for path in paths:
-        tensors, cfg = load_file(path), json.loads(path.with_suffix(".json").read_text())["cfg"]
+    for name, tensors, notes in cases(golden_dir("gif_quant"), "weight_*"):
+        cfg = notes["cfg"]
         weight = tensors["w"].clone().requires_grad_()
         by_group = (len(weight), -1)  # the reference lists groups of all rows in one column
         groups = tensors["scale"].numel() // len(weight)
@@ -150,7 +148,7 @@ def test_spikellm_weights_and_gradients(golden_dir: GoldenDir) -> None:
         if "zp" in tensors and not cfg.get("symmetric"):
             assert grid.zero is not None
             zero = grid.zero + 2 ** (cfg["n_bits"] - 1)
-            assert torch.equal(zero, tensors["zp"].reshape(by_group).int()), path.stem
+            assert torch.equal(zero, tensors["zp"].reshape(by_group).int()), name
         y = grid.quantize(weight)
         torch.testing.assert_close(y, tensors["y"], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(grid.decode(grid.codes(weight)), y, rtol=0, atol=0)
@@ -159,3 +157,11 @@ def test_spikellm_weights_and_gradients(golden_dir: GoldenDir) -> None:
         if cfg.get("lwc"):
             for logit, key in ((clipping.low_logit, "d_lowbound_logit"), (clipping.high_logit, "d_upbound_logit")):
                 torch.testing.assert_close(logit.grad, tensors[key].reshape(by_group), rtol=1e-4, atol=1e-5)
+
+
+def test_two_bits_are_ternary() -> None:
+    weight = torch.randn(5, 64)
+    assert set(fitted_grid(weight, 2, 16).codes(weight).unique().tolist()) == {-1, 0, 1}
+    assert int(fitted_grid(weight, 4).codes(weight).abs().max()) > 1
+    result = gptq(weight, torch.eye(64), partial(fitted_grid, bits=2))
+    assert set(result.codes.unique().tolist()) == {-1, 0, 1}
