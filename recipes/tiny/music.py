@@ -7,7 +7,6 @@ import random
 import subprocess
 from pathlib import Path
 
-import mido
 import numpy as np
 import soundfile
 from tqdm import tqdm
@@ -42,6 +41,8 @@ def clip_notes(rng: random.Random) -> dict:
 
 def write_midi(clips: list[dict], path: Path) -> None:
     """One track, 1000 ticks per second, clip i in [8 i, 8 i + 8) seconds."""
+    import mido  # of the extra `corpus`: nothing else here needs it
+
     events = []
     for i, clip in enumerate(clips):
         start = SLOT_SECONDS * i
