@@ -240,7 +240,7 @@ def draw(report: SpikeReport, path: Path) -> None:
     quality.bar([place - 0.2 for place in places], report.dense.values(), 0.4, label="dense", color="tab:gray")
     quality.bar([place + 0.2 for place in places], report.spiking.values(), 0.4, label="spiking", color="tab:orange")
     quality.set_xticks(places, [f"{name}\n{100 * report.gap[name][0]:+.2f} %" for name in report.spiking])
-    quality.set(title=f"perplexity, {report.held_out} held-out examples", ylim=(0, None))
+    quality.set(title="perplexity", xlabel=f"{report.held_out} held-out examples", ylim=(0, None))
     quality.legend()
     layers = report.layers.values()
     columns = {

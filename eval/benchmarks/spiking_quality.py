@@ -1,7 +1,7 @@
 """What spikes cost in quality: one table, every row on the same examples in the same run.
 
     uv run python -m eval.benchmarks.spiking_quality --train TRAIN.jsonl --test TEST.jsonl [--outliers] [--quick]
-    [--model checkpoints/spikeaudio-tiny] [--steps 600] [--spiking CHECKPOINT] [--rows NAME] [--json OUT]
+    [--model checkpoints/spikeaudio-tiny] [--steps 600] [--spiking CHECKPOINT] [--rows REGEX] [--json OUT]
 
 Examples are those of :mod:`spikeaudio.data.examples` (recipes/tiny/make_examples.py draws them): TRAIN calibrates and
 trains, TEST measures. Gaps are relative to the dense model on the same examples, with their paired standard errors;
@@ -13,6 +13,7 @@ channels that leave its function as it is (`spikeaudio.spiking.outliers`): a tin
 import argparse
 import copy
 import json
+import re
 import sys
 import tempfile
 import time
@@ -178,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--outliers", action="store_true", help="inject function-preserving outlier channels first")
     parser.add_argument("--steps", type=int, default=600, help="of the trained rows")
     parser.add_argument("--spiking", type=Path, help="also measure this spiking checkpoint")
-    parser.add_argument("--rows", help="only rows whose name holds this")
+    parser.add_argument("--rows", default="", help="only rows whose name matches this regular expression")
     parser.add_argument("--quick", action="store_true", help="60 test examples, 30 steps: does it run?")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args(arguments)
@@ -198,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dense = Result("dense", {name: (0.0, 0.0) for name in bench.losses}, bench.wer(bench.dense), 0.0, 0.0, 0.0)
     show(line(dense))
     for row in table():
-        if not args.rows or args.rows in row.name:
+        if re.search(args.rows, row.name):
             add(row.name, lambda row=row: bench.convert(row, 30 if args.quick else args.steps))
     if args.spiking:
         add(f"{args.spiking.name}, as it is", lambda: load_model(args.spiking))
