@@ -81,7 +81,7 @@ def distill(
     """
     if not batches:
         raise ValueError("batches is empty: a student needs examples")
-    teacher.eval().requires_grad_(False)
+    teacher.eval()
     train(
         student,
         lambda index: batches[shuffled(index, len(batches), config.seed)],

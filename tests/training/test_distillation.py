@@ -73,6 +73,7 @@ def test_a_student_comes_closer_and_resumes(tmp_path: Path) -> None:
     before = error()
     distill(student, teacher, data, config, tmp_path / "whole")
     assert error() < 0.7 * before
+    assert all(weight.requires_grad for weight in teacher.parameters())  # it is the caller's
 
     seen: list[int] = []
 
