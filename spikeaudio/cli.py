@@ -192,8 +192,9 @@ def spike(
     seed: Annotated[int, typer.Option(help="Of rotations and of the order of training.")] = 0,
 ) -> None:
     """Make a dense checkpoint a spiking one; given again after a kill, it goes on where it was."""
-    from spikeaudio.spike import SpikeSettings, rows
+    from spikeaudio.spike import SpikeSettings
     from spikeaudio.spike import spike as converted
+    from spikeaudio.spike_report import rows
     from spikeaudio.spiking.preset import preset as named
 
     changes = {"weight_bits": bits, "time_steps": time_steps}

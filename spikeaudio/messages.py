@@ -137,9 +137,13 @@ def read_message(message: Any) -> tuple[str, list[Block]]:
     role, content = message["role"], message["content"]
     if role not in ("user", "assistant"):
         raise ValueError(f"the role of a message must be 'user' or 'assistant', got {role!r}")
+    if not isinstance(content, str | list | tuple):
+        raise ValueError(f"the content of a message must be a text or a list of blocks, got {type(content).__name__}")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
     for block in blocks:
         kind = block.get("type") if isinstance(block, dict) else block
+        if kind == "text" and not isinstance(block.get("text", ""), str):
+            raise ValueError(f"the text of a block must be a str, got {type(block['text']).__name__}")
         if kind not in ("text", "audio") or (kind == "text" and "text" not in block):
             raise ValueError(
                 "a block of content must be {'type': 'text', 'text': ...} or "

@@ -10,6 +10,7 @@ was written, loaded again, on examples that neither calibration nor training saw
 import json
 import resource
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,8 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -26,7 +25,8 @@ from spikeaudio.checkpoint import checkpoint_folder, load_part
 from spikeaudio.data.examples import ModelExample, batched, read_examples
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.processing import SpikeAudioProcessor
-from spikeaudio.spiking.calibration import calibrate
+from spikeaudio.spike_report import LayerFiring, SpikeReport, draw
+from spikeaudio.spiking.calibration import calibrate, layers_by_input
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import spiking_layers
 from spikeaudio.spiking.conversion_report import ConversionReport
@@ -42,7 +42,10 @@ from spikeaudio.training.perplexity import stream_losses
 Method = Literal["train", "gptq", "round"]
 HELD_OUT_EVERY = 10  # one example in so many measures and is seen by nothing else
 _MEASURED_TOKENS = 2048  # per batch of the measurement
-_NOT_COPIED = ("README.md", "floors.json", "config.json", "generation_config.json", "*.safetensors", "*.index.json")
+_NOT_COPIED = (
+    *("README.md", "floors.json", "config.json", "generation_config.json", ".git*"),
+    *("*.safetensors", "*.index.json", "*.bin", "*.pt", "*.pth"),  # weights, in every form that they come in
+)
 
 
 @dataclass(frozen=True)
@@ -79,48 +82,6 @@ class SpikeSettings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
-@dataclass(frozen=True)
-class LayerFiring:
-    """What one layer of the finished checkpoint fires on held-out examples, and what conversion cost its output."""
-
-    unary_rate: float  # unary spikes per input element
-    silent_share: float  # of the input elements, in [0, 1]
-    relative_error: float  # of the outputs, before training (`conversion_report`)
-
-
-@dataclass(frozen=True)
-class SpikeReport:
-    """What came out; ``spiking_report.json`` in the checkpoint holds the same.
-
-    Attributes:
-        dense: perplexity by stream before.
-        spiking: after.
-        gap: relative, and its standard error over the held-out examples, by stream.
-        layers: by name.
-        unary_rate: over all layers.
-        silent_share: over all layers.
-        bytes_dense: of the weight files before.
-        bytes_spiking: after.
-        held_out: number of examples measured on.
-        seconds: of this call.
-        peak_gigabytes: largest memory of the process so far.
-        settings: what was asked for.
-    """
-
-    dense: dict[str, float]
-    spiking: dict[str, float]
-    gap: dict[str, tuple[float, float]]
-    layers: dict[str, LayerFiring]
-    unary_rate: float
-    silent_share: float
-    bytes_dense: int
-    bytes_spiking: int
-    held_out: int
-    seconds: float
-    peak_gigabytes: float
-    settings: dict[str, Any]
-
-
 def spike(source: str | Path, destination: str | Path, data: str | Path, settings: SpikeSettings) -> SpikeReport:
     """Write a spiking checkpoint.
 
@@ -133,16 +94,22 @@ def spike(source: str | Path, destination: str | Path, data: str | Path, setting
     Raises:
         FileExistsError: there is something at `destination`.
         FileNotFoundError: no checkpoint or no examples.
-        ValueError: a checkpoint that spikes already, fewer than four examples, or another conversion's work folder.
+        ValueError: a checkpoint that spikes already or cannot, a destination inside of the source, fewer than four
+            examples, or another conversion's work folder.
     """
     started = time.perf_counter()
     source, destination = checkpoint_folder(source), Path(destination)
     if destination.exists():
         raise FileExistsError(f"{destination} exists already: give a new folder, or delete it")
+    if source.resolve() in destination.resolve().parents:
+        raise ValueError(
+            f"{destination} lies in the checkpoint {source}, which is to be copied: give a folder beside it"
+        )
     work = destination.with_name(f"{destination.name}.work")
     dense = load_model(source)
     if any(True for _ in spiking_layers(dense)):
         raise ValueError(f"{source} spikes already: start from the dense checkpoint")
+    layers_by_input(dense, settings.config)  # refuses now what would stop the conversion later
     training, held_out = split(read_examples(data, example_reader(source)))
     measured = batched(held_out, _MEASURED_TOKENS, pad_token_id(dense))
     before = stream_losses(dense, measured)
@@ -171,7 +138,7 @@ def spike(source: str | Path, destination: str | Path, data: str | Path, setting
         _weight_bytes(finished),
         len(held_out),
         time.perf_counter() - started,
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6),
         asdict(settings) | {"config": settings.config.to_dict()},
     )
     (finished / "spiking_report.json").write_text(json.dumps(asdict(report), indent=1) + "\n")
@@ -200,11 +167,7 @@ def convert(
         ValueError: as `calibrate` and `distill`.
     """
     pad = pad_token_id(dense)
-    every = max(1, len(examples) // settings.calibration_examples)
-    calibration = [
-        {name: value for name, value in batch.items() if not name.endswith("labels")}
-        for batch in batched(examples[::every][: settings.calibration_examples], settings.batch_tokens, pad)
-    ]
+    calibration = calibration_inputs(examples, settings, pad)
     weights: Any = {"train": "real"}.get(settings.method, settings.method)
     preparation = Preparation(weights=weights, seed=settings.seed)
     report = calibrate(model, calibration, settings.config, preparation, work / "blocks")
@@ -213,48 +176,15 @@ def convert(
     return report
 
 
-def rows(report: SpikeReport) -> list[tuple[str, ...]]:
-    """Quality before and after as a table: header, then a row for each stream."""
-    header = ("stream", "perplexity, dense", "spiking", "gap", "standard error")
+def calibration_inputs(
+    examples: Sequence[ModelExample], settings: SpikeSettings, pad: int
+) -> list[dict[str, torch.Tensor]]:
+    """Batches without labels of examples spread over all of them."""
+    every = max(1, len(examples) // settings.calibration_examples)
     return [
-        header,
-        *(
-            (
-                name,
-                f"{report.dense[name]:.3f}",
-                f"{value:.3f}",
-                f"{100 * report.gap[name][0]:+.2f} %",
-                f"{100 * report.gap[name][1]:.2f} %",
-            )
-            for name, value in report.spiking.items()
-        ),
+        {name: value for name, value in batch.items() if not name.endswith("labels")}
+        for batch in batched(examples[::every][: settings.calibration_examples], settings.batch_tokens, pad)
     ]
-
-
-def draw(report: SpikeReport, path: Path) -> None:
-    """One PNG: perplexities, and firing, silence and error of every layer."""
-    figure = Figure(figsize=(12, 0.16 * len(report.layers) + 2), layout="constrained")
-    FigureCanvasAgg(figure)
-    quality, *others = figure.subplots(1, 4, width_ratios=(1.2, 2, 2, 2))
-    places = range(len(report.spiking))
-    quality.bar([place - 0.2 for place in places], report.dense.values(), 0.4, label="dense", color="tab:gray")
-    quality.bar([place + 0.2 for place in places], report.spiking.values(), 0.4, label="spiking", color="tab:orange")
-    quality.set_xticks(places, [f"{name}\n{100 * report.gap[name][0]:+.2f} %" for name in report.spiking])
-    quality.set(title="perplexity", xlabel=f"{report.held_out} held-out examples", ylim=(0, None))
-    quality.legend()
-    layers = report.layers.values()
-    columns = {
-        "unary spikes per input": [layer.unary_rate for layer in layers],
-        "silent inputs, %": [100 * layer.silent_share for layer in layers],
-        "output error before training, %": [100 * layer.relative_error for layer in layers],
-    }
-    for axes, (title, values) in zip(others, columns.items(), strict=True):
-        axes.barh(range(len(values)), values, color="tab:orange")
-        axes.set_yticks(range(len(values)), list(report.layers) if axes is others[0] else [], fontsize=5)
-        axes.invert_yaxis()
-        axes.margins(y=0.005)
-        axes.set_title(title)
-    figure.savefig(path, dpi=130)
 
 
 def load_model(folder: Path) -> Any:

@@ -187,6 +187,10 @@ def test_what_cannot_be_done_is_said(
     (tmp_path / "taken").mkdir()
     assert "exists already: give a new folder" in run(out="taken")
     assert "bits" in run("--bits", "5")
+    assert "group_size 64 does not divide the 48 inputs of model" in run("--preset", "ternary")
+    inside = shutil.copytree(tiny_checkpoint, tmp_path / "source")
+    assert "give a folder beside it" in run(source=inside, out="source/twin")
+    assert not (tmp_path / "out.work").exists() and not (inside / "twin.work").exists()
     spike.spike(tiny_checkpoint, tmp_path / "spiking", data, settings(method="round"))
     assert "spikes already: start from the dense checkpoint" in run(source=tmp_path / "spiking")
     single = tmp_path / "single.jsonl"

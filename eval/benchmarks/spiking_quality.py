@@ -27,7 +27,7 @@ import torch
 
 from spikeaudio import SpikeAudio
 from spikeaudio.data.examples import ModelExample, batched, read_examples
-from spikeaudio.spike import SpikeSettings, convert, example_reader, load_model, pad_token_id
+from spikeaudio.spike import SpikeSettings, calibration_inputs, convert, example_reader, load_model, pad_token_id
 from spikeaudio.spiking.calibration import calibrate
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.counting import counting
@@ -115,12 +115,7 @@ class Bench:
             if row.preparation is None:
                 convert(model, self.dense, self.training, settings, Path(work))
                 return model
-        every = max(1, len(self.training) // settings.calibration_examples)
-        chosen = self.training[::every][: settings.calibration_examples]
-        inputs = [
-            {name: value for name, value in batch.items() if not name.endswith("labels")}
-            for batch in batched(chosen, settings.batch_tokens, pad_token_id(self.dense))
-        ]
+        inputs = calibration_inputs(self.training, settings, pad_token_id(self.dense))
         calibrate(model, inputs, row.config, row.preparation)
         return model
 

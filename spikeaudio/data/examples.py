@@ -12,7 +12,7 @@ One line per example, for a two-stream checkpoint a conversation that ends with 
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
+from spikeaudio.lm.streams import IGNORED
 from spikeaudio.messages import read_message
 from spikeaudio.processing import SpikeAudioProcessor
 from spikeaudio.prompt import Example, build_example
-
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -62,10 +61,12 @@ def conversation_example(row: dict[str, Any], processor: SpikeAudioProcessor, fo
     def text_ids(text: str) -> list[int]:
         return processor.text_ids(text) if text.strip() else []
 
+    thought = row.get("thought")
+    if not isinstance(thought, str | None):
+        raise ValueError(f"the thought of an example must be a text, got {type(thought).__name__}")
     reader = processor.turn_reader
     turns, asked, heard = reader.turns(past)
-    answer = type(reader)(text_ids, reader.tokens).answer(read_message(last)[1])
-    thought = row.get("thought")
+    answer = replace(reader, text_ids=text_ids).answer(read_message(last)[1])
     think = None if thought is None else text_ids(thought)
     example: Example = build_example(asked, answer.text_ids, answer.codes, think, processor.layout, turns)
     ids = {

@@ -82,7 +82,7 @@ def calibrate(
     if preparation.quanta and config.neuron != "gif":
         raise ValueError(f"a search for quanta is for the neuron 'gif', got {config.neuron!r}")
     _make_dense(model, config)
-    groups = _layers_by_input(model, config)
+    groups = layers_by_input(model, config)
     if config.rotate:
         rotate_model(model, preparation.seed)
     elif preparation.fuse:
@@ -119,8 +119,13 @@ def _make_dense(model: PreTrainedModel, config: GIFConfig) -> None:
     to_dense(model)
 
 
-def _layers_by_input(model: PreTrainedModel, config: GIFConfig) -> list[list[str]]:
-    """Names of the layers that are to spike: one list for each input, in the order in which a block uses them."""
+def layers_by_input(model: PreTrainedModel, config: GIFConfig) -> list[list[str]]:
+    """Names of the layers that are to spike: one list for each input, in the order in which a block uses them.
+
+    Raises:
+        ValueError: a model that `find_layout` does not know, targets outside of its blocks, or a group size that does
+            not divide a layer's inputs: what would stop a conversion, known before it begins.
+    """
     paths = {module: name for name, module in model.named_modules()}
     groups = [
         [paths[linear] for linear in linears if config.spikes(paths[linear], linear)]
@@ -132,6 +137,10 @@ def _layers_by_input(model: PreTrainedModel, config: GIFConfig) -> list[list[str
     outside = [name for name in spiking if name not in inside]
     if outside or not inside:
         raise ValueError(f"targets must name layers of decoder blocks, got {outside or config.targets}")
+    for name in sorted(inside):
+        inputs = model.get_submodule(name).in_features
+        if config.group_size and inputs % config.group_size:  # type: ignore[operator]
+            raise ValueError(f"group_size {config.group_size} does not divide the {inputs} inputs of {name}")
     return [group for group in groups if group]
 
 

@@ -8,10 +8,14 @@ import pytest
 import torch
 
 from spikeaudio.audio import save_audio
-from spikeaudio.data.examples import IGNORED, batched, collate, read_examples
+from spikeaudio.data.examples import batched, collate, read_examples
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
+from spikeaudio.lm.streams import IGNORED
 from spikeaudio.processing import SpikeAudioProcessor
 from spikeaudio.prompt import build_example
+
+SAY = {"role": "user", "content": "say hello"}
+HELLO = {"role": "assistant", "content": "hello"}
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,16 @@ def test_texts_for_any_language_model(processor: SpikeAudioProcessor, tmp_path: 
         ({"messages": "hello"}, "line 1: messages must be a list, got str"),
         ({"messages": []}, "line 1: the last message of an example must be the assistant's"),
         ({"messages": [{"role": "user", "content": "say"}]}, "must be the assistant's"),
+        ({"messages": [{"role": "user", "content": None}, HELLO]}, "must be a text or a list of blocks, got NoneType"),
+        (
+            {"messages": [SAY, {"role": "assistant", "content": None}]},
+            "must be a text or a list of blocks, got NoneType",
+        ),
+        (
+            {"messages": [SAY, {"role": "assistant", "content": [{"type": "text", "text": 3}]}]},
+            "the text of a block must be a str, got int",
+        ),
+        ({"messages": [SAY, HELLO], "thought": 7}, "the thought of an example must be a text, got int"),
         (
             {
                 "messages": [
