@@ -35,6 +35,7 @@ from spikeaudio.raw_audio import SAMPLING_RATE
 from spikeaudio.segmentation import split_at_pauses
 from spikeaudio.speech_decoder import SpeechDecoder
 from spikeaudio.speech_model import ForcedText
+from spikeaudio.spiking.cache import cache_for
 from spikeaudio.streaming import AudioTextStreamer, Event
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 
@@ -372,6 +373,8 @@ class SpikeAudio:
             wanted = generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens or room
             generation["max_new_tokens"] = min(wanted, room)
         generation.setdefault("generator", torch.Generator().manual_seed(seed))
+        if (cache := cache_for(self.model)) is not None:
+            generation.setdefault("past_key_values", cache)
         output = self.model.generate(
             **prompt.to(self.model.device, dtype=self.model.dtype),
             generation_mode=mode,

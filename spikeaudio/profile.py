@@ -95,10 +95,11 @@ def _watched(network: nn.Module) -> Iterator[tuple[dict[str, list[Tensor]], list
 
 
 def rows(result: Profile) -> list[tuple[str, ...]]:
-    """The figures as a table: header, one row per spiking layer, totals."""
+    """The figures as a table: header, one row per spiking layer, totals of layers and attention."""
     header = ("layer", "unary spikes/input", "silent", "unary ops/token", "dense MACs/token")
     out: list[tuple[str, ...]] = [header]
-    for name, layer in [*result.count.layers.items(), ("all spiking layers", result.count.total)]:
+    totals = {"all spiking layers": result.count.total, "spiking attention": result.count.total_attention}
+    for name, layer in (result.count.layers | totals).items():
         if layer.tokens:
             out.append(
                 (

@@ -48,9 +48,14 @@ def settings(**changes: Any) -> SpikeSettings:
     return SpikeSettings(**{"config": preset("w4a4"), "steps": 6, "batch_tokens": 128} | changes)
 
 
-@pytest.mark.parametrize("method", ["train", "gptq", "round"])
-def test_the_checkpoint_is_what_the_report_says(tiny_checkpoint: Path, data: Path, tmp_path: Path, method: Any) -> None:
-    report = spike.spike(tiny_checkpoint, tmp_path / "out", data, settings(method=method))
+@pytest.mark.parametrize(
+    "name,method", [("w4a4", "train"), ("w4a4kv4", "train"), ("w4a4", "gptq"), ("w4a4kv4", "gptq"), ("w4a4", "round")]
+)
+def test_the_checkpoint_is_what_the_report_says(
+    tiny_checkpoint: Path, data: Path, tmp_path: Path, name: str, method: Any
+) -> None:
+    asked = settings(config=preset(name), method=method)
+    report = spike.spike(tiny_checkpoint, tmp_path / "out", data, asked)
     model = SpikeAudio.from_pretrained(tmp_path / "out")
     layers = dict(spiking_layers(model.model))
     assert set(layers) == set(report.layers) and len(layers) == 28
@@ -181,7 +186,7 @@ def test_what_cannot_be_done_is_said(
         assert exit.value.code == 2
         return capsys.readouterr().err
 
-    assert "unknown preset 'w1a1'; there are w4a4, w4a8, ternary" in run("--preset", "w1a1")
+    assert "unknown preset 'w1a1'; there are w4a4, w4a4kv4, w4a8, ternary" in run("--preset", "w1a1")
     assert "method must be one of train, gptq, round, got 'magic'" in run("--method", "magic")
     assert "no checkpoint folder at" in run(source=tmp_path / "lost")
     (tmp_path / "taken").mkdir()
@@ -211,5 +216,6 @@ def test_presets_are_valid() -> None:
     for name in PRESETS:
         config = preset(name)
         assert config.rotate and config.shift
+    assert preset("w4a4kv4").attention and not preset("w4a4").attention
     assert preset("w4a8").make_neuron(8).steps.capacity == 255
     assert preset("w4a4", time_steps=3).time_steps == 3

@@ -70,6 +70,7 @@ def table() -> list[Row]:
         Row("W4A4, plain rounding (peak)", GIFConfig(quanta=None), rounded),
         Row("W4A4, mean threshold", GIFConfig(), rounded),
         Row("SpikeLLM's rule, T=2 of 10 %", GIFConfig(neuron="spikellm", levels=15, **SALIENT), rounded),
+        Row("GIF exact (shared range), first order", GIFConfig(quanta=None, split_range=False, **SALIENT), rounded),
         Row("GIF split range, first order", GIFConfig(quanta=None, **SALIENT), rounded),
         Row("GIF split range, largest", GIFConfig(quanta=None, **SALIENT), Preparation("round", "peak")),
         Row("GIF split range, random", GIFConfig(quanta=None, **SALIENT), Preparation("round", "random")),
@@ -81,6 +82,7 @@ def table() -> list[Row]:
         Row("SpikingBrain W8, unlimited counts", GIFConfig(neuron="spikingbrain", quanta=3.0, weight_bits=8), rounded),
         Row("preset w4a8, GPTQ", preset("w4a8"), gptq),
         Row("preset w4a4 (trained)", preset("w4a4"), None),
+        Row("preset w4a4kv4 (trained)", preset("w4a4kv4"), None),
         Row("preset ternary (trained)", preset("ternary"), None),
     ]
 

@@ -9,10 +9,10 @@ position alone, so the cache can be cropped, reordered and repeated like any oth
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
-from spikeaudio.spiking.attention import code_states
+from spikeaudio.spiking.attention import NAME, code_states
 from spikeaudio.spiking.hadamard import hadamard_matrix, rotate
 from spikeaudio.spiking.packing import pack, unpack
 
@@ -55,6 +55,11 @@ class SpikingCacheLayer(DynamicLayer):  # type: ignore[misc]
         keys = decode_states(self.keys, self.size) @ back
         return keys.to(key_states.dtype), decode_states(self.values, self.size).to(value_states.dtype)
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of its entries."""
+        return int(self.keys.numel() + self.values.numel())
+
 
 class SpikingCache(Cache):  # type: ignore[misc]
     """``model.generate(..., past_key_values=SpikingCache())``."""
@@ -65,4 +70,10 @@ class SpikingCache(Cache):  # type: ignore[misc]
     @property
     def num_bytes(self) -> int:
         """Memory of all entries."""
-        return sum(layer.keys.numel() + layer.values.numel() for layer in self.layers)
+        return sum(layer.num_bytes for layer in self.layers)
+
+
+def cache_for(model: nn.Module) -> SpikingCache | None:
+    """An empty cache of counts where the attention of a model spikes; None: any other cache is as good."""
+    config: Any = model.config
+    return SpikingCache() if config._attn_implementation == NAME else None

@@ -27,6 +27,7 @@ import torch
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
+from spikeaudio.spiking.attention import set_attention
 from spikeaudio.spiking.block_conversion import BlockConversion
 from spikeaudio.spiking.block_stream import BlockStream
 from spikeaudio.spiking.config import GIFConfig
@@ -83,6 +84,7 @@ def calibrate(
         raise ValueError(f"a search for quanta is for the neuron 'gif', got {config.neuron!r}")
     _make_dense(model, config)
     groups = layers_by_input(model, config)
+    set_attention(model, config.attention)
     if config.rotate:
         rotate_model(model, preparation.seed)
     elif preparation.fuse:

@@ -37,14 +37,17 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         time_steps: T of ordinary channels; of all of them for "spikelm".
         coding: "unary" or "radix" steps.
         quanta: counts of a token's mean magnitude; None: the peak gets the largest count.
-        salient_share: share of the input channels, in [0, 1), that get more steps and their own range.
+        salient_share: share of the input channels, in [0, 1), that get more steps.
         salient_time_steps: their T.
         salient_coding: their steps.
+        split_range: whether they and the others have each their own range; if not, both have that of the whole token.
         weight_bits: 2 (ternary: -1, 0 or 1 times a scale), 4 or 8.
         group_size: inputs that share a weight scale; None: all of a row.
         targets: last parts of the names of the layers that spike; heads, embeddings and adaptors are not among them.
         rotate: whether R1 and R2 are fused into the weights (adaptors then end in a linear layer) and every down
             projection has R4, an online Hadamard rotation, in front of its neuron.
+        attention: whether queries, keys, values and attention weights spike, too, causally
+            (:mod:`spikeaudio.spiking.attention`); a cache may then hold counts (`cache.SpikingCache`).
         shift: whether a mean is taken off before every neuron; every spiking layer then has a bias.
         layer_quanta: `quanta` of single layers by name, where calibration searched for it.
         packed: whether weights are integers already; calibration sets it.
@@ -64,11 +67,13 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         salient_share: float = 0.0,
         salient_time_steps: int = 2,
         salient_coding: str = "unary",
+        split_range: bool = True,
         weight_bits: int = 4,
         group_size: int | None = None,
         targets: list[str] | tuple[str, ...] = TARGETS,
         rotate: bool = False,
         shift: bool = False,
+        attention: bool = False,
         layer_quanta: dict[str, float | None] | None = None,
         packed: bool = False,
         quant_method: str = QUANT_METHOD,
@@ -98,11 +103,13 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         self.salient_share = salient_share
         self.salient_time_steps = salient_time_steps
         self.salient_coding = salient_coding
+        self.split_range = split_range
         self.weight_bits = weight_bits
         self.group_size = group_size
         self.targets = list(targets)
         self.rotate = rotate
         self.shift = shift
+        self.attention = attention
         self.layer_quanta = dict(layer_quanta or {})
         self.packed = packed
         self.make_neuron(8)  # refuses bad sizes now, not in the middle of a model
@@ -121,7 +128,7 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         if self.neuron == "gif":
             ordinary: StepCode = _CODINGS[self.coding](self.time_steps, self.levels)
             salient: StepCode = _CODINGS[self.salient_coding](self.salient_time_steps, self.levels)
-            return GIFNeuron(num_channels, ordinary, self.threshold(name), salient_steps=salient)
+            return GIFNeuron(num_channels, ordinary, self.threshold(name), None, salient, self.split_range)
         if self.neuron == "spikellm":  # L = 2^b - 1 unsigned levels, T = 2^a steps
             bits = (self.levels + 1).bit_length() - 1
             return AffineNeuron(num_channels, bits, (self.salient_time_steps - 1).bit_length())

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from spikeaudio.spiking.attention import set_attention
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.rotation import end_in_linear
@@ -36,6 +37,7 @@ def to_spiking(model: nn.Module, config: GIFConfig) -> int:
     found = [(name, module) for name, module in model.named_modules() if config.spikes(name, module)]
     if not found:
         raise ValueError(f"no linear layer of the model is called {', '.join(config.targets)}")
+    set_attention(model, config.attention)
     if config.rotate:
         _end_adaptors_in_linear(model)
     for name, module in found:
@@ -81,7 +83,9 @@ def to_dense(model: nn.Module) -> int:
     """Replace spiking layers by dense ones that compute what they stand for; returns the number of layers.
 
     Transforms go back into weights and biases; rotations that are fused into several layers stay where they are.
+    Attention becomes dense, too.
     """
+    set_attention(model, False)
     layers = list(spiking_layers(model))
     for name, layer in layers:
         dense = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")

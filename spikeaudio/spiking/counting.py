@@ -6,9 +6,11 @@ A spike of level s to a layer with N non-zero weights in its column costs, depen
     bits    popcount(|s|) N            shift and add
     graded  N (0 if s = 0)             one multiply-accumulate with a small integer, where the hardware has it
 
-and none of the three is hidden: a multi-level spike counted as "one accumulate" is the usual flattery. Beside them:
-what the dense twin would do (MACs), attention products, corrections for zero points, dequantization, and the bytes of
-weights and cache that are read. NeuroBench (Yik et al. 2025, github.com/NeuroBench/neurobench) books levels above 1 as
+and none of the three is hidden: a multi-level spike counted as "one accumulate" is the usual flattery. Where attention
+spikes, the weights behind a query's channel are the non-zero keys that it may see, those behind an attention weight
+the non-zero values of its position. Beside them: what the dense twin would do (MACs), attention products, corrections
+for zero points, dequantization, and the bytes of weights and cache that are read; softmax, norms and activations are
+not counted. NeuroBench (Yik et al. 2025, github.com/NeuroBench/neurobench) books levels above 1 as
 MACs and miscounts layers that quantize in their forward pass, so counting is done here, from the planes that neurons
 emit; `energy.report` uses its names.
 """
@@ -20,7 +22,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
+from spikeaudio.spiking.attention import NAME, on_attention
+from spikeaudio.spiking.cache import SpikingCacheLayer
 from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.planes import Plane
 
@@ -71,13 +76,19 @@ class ModelCount:
 
     layers: dict[str, LayerCount] = field(default_factory=dict)
     dense_layers: dict[str, LayerCount] = field(default_factory=dict)
-    attention_operations: int = 0  # MACs of QK^T and PV over the positions that the causal mask leaves
+    attention: dict[str, LayerCount] = field(default_factory=dict)  # where it spikes: queries and attention weights
+    attention_operations: int = 0  # MACs of QK^T and PV over the positions that the causal mask leaves, spiking or not
     cache_bytes: int = 0  # keys and values read
 
     @property
     def total(self) -> LayerCount:
         """Sum over the spiking layers."""
         return sum(self.layers.values(), LayerCount())
+
+    @property
+    def total_attention(self) -> LayerCount:
+        """Sum over the attention modules that spike."""
+        return sum(self.attention.values(), LayerCount())
 
 
 def popcount(values: Tensor) -> Tensor:
@@ -104,9 +115,12 @@ def count_planes(planes: list[Plane], fan_out: Tensor, total: LayerCount) -> Non
         total.silent_elements += magnitude.numel() - int(fired.sum())
         for name, events in (("unary", magnitude), ("bit", bits), ("graded", fired)):
             per_channel = events.sum(0)
-            setattr(total, f"{name}_events", getattr(total, f"{name}_events") + int(per_channel.sum()))
-            operations = int((per_channel * behind).sum())
-            setattr(total, f"{name}_operations", getattr(total, f"{name}_operations") + operations)
+            _add(total, f"{name}_events", int(per_channel.sum()))
+            _add(total, f"{name}_operations", int((per_channel * behind).sum()))
+
+
+def _add(total: LayerCount, name: str, number: int) -> None:
+    setattr(total, name, getattr(total, name) + number)
 
 
 class _LinearCounter:
@@ -155,8 +169,46 @@ class _AttentionCounter:
         head_dim: Any = module.head_dim
         pairs = new * past + new * (new + 1) // 2
         self._count.attention_operations += 2 * rows * config.num_attention_heads * head_dim * pairs
-        keys = (past + new) * config.num_key_value_heads * head_dim * hidden.element_size()
-        self._count.cache_bytes += 2 * rows * keys
+        layer = cache.layers[module.layer_idx] if cache is not None else None
+        if isinstance(layer, SpikingCacheLayer):
+            self._count.cache_bytes += layer.num_bytes
+        else:
+            keys = (past + new) * config.num_key_value_heads * head_dim * hidden.element_size()
+            self._count.cache_bytes += 2 * rows * keys
+
+
+class _SpikingAttentionCounter:
+    """Attention hook: events of queries and attention weights, operations at the non-zero counts behind them."""
+
+    def __init__(self) -> None:
+        self.total = LayerCount()
+
+    def __call__(self, planes: list[Plane], mask: Tensor | None) -> None:
+        q, k, v, w = planes
+        rows, heads, new, size = q.counts.shape
+        past = k.counts.shape[2]
+        visible = q.counts.new_ones(rows, 1, new, past, dtype=torch.bool)
+        if mask is not None:
+            visible = (mask[..., :past] > torch.finfo(mask.dtype).min / 2).expand_as(visible)
+        elif new > 1:
+            visible = visible.tril(past - new)
+        seen = visible.float() @ (k.counts != 0).float()  # (B, H, T, d): keys that a query's channel meets
+        filled = (v.counts != 0).sum(-1).unsqueeze(2)  # (B, H, 1, S): channels that an attention weight meets
+        pairs = heads * int(visible.sum())
+        total = self.total
+        total.calls += 1
+        total.tokens += rows * new
+        total.dense_operations += 2 * size * pairs
+        # Scores by the scales of q and k, attention weights by those of v, outputs by those of w.
+        total.dequantization_operations += 3 * pairs + q.counts.numel()
+        for counts, behind in ((q.counts, seen.to(torch.int64)), (w.counts, filled)):
+            magnitude = counts.abs().to(torch.int64)
+            fired = (magnitude > 0).to(torch.int64)
+            total.elements += magnitude.numel() if counts is q.counts else pairs
+            total.silent_elements += (magnitude.numel() if counts is q.counts else pairs) - int(fired.sum())
+            for name, events in (("unary", magnitude), ("bit", popcount(magnitude)), ("graded", fired)):
+                _add(total, f"{name}_events", int(events.sum()))
+                _add(total, f"{name}_operations", int((events * behind).sum()))
 
 
 @contextmanager
@@ -170,7 +222,8 @@ def counting(model: nn.Module) -> Iterator[ModelCount]:
     Padding is counted like any token: count one row at a time where it matters. Neurons run a second time for it, so
     the block takes longer than the plain run.
     """
-    count, handles = ModelCount(), []
+    count = ModelCount()
+    handles: list[RemovableHandle] = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             counter = _LinearCounter(module)
@@ -179,6 +232,10 @@ def counting(model: nn.Module) -> Iterator[ModelCount]:
             handles.append(module.register_forward_hook(counter))
         elif name.endswith("self_attn") and hasattr(module, "head_dim"):
             handles.append(module.register_forward_hook(_AttentionCounter(count), with_kwargs=True))
+            if module.config._attn_implementation == NAME:  # type: ignore[union-attr]
+                spikes = _SpikingAttentionCounter()
+                count.attention[name] = spikes.total
+                handles.append(on_attention(module, spikes))
     try:
         yield count
     finally:

@@ -55,13 +55,15 @@ HOROWITZ_45NM = EnergyTable(
 def compute_energy(
     count: LayerCount, table: EnergyTable = HOROWITZ_45NM, dense_operations: int = 0
 ) -> dict[str, float]:
-    """Picojoules of the linear layers' arithmetic, in every currency; overheads are in all three spiking ones.
+    """Picojoules of the arithmetic of linear layers and attention products, in every currency.
+
+    Overheads are in all but "dense_fp16".
 
     Args:
-        count: of the spiking layers.
+        count: of what spikes.
         table: prices.
-        dense_operations: MACs of the layers that do not spike (heads, adaptor): fp16 in every currency, since nothing
-            about them is quantized.
+        dense_operations: MACs of what does not (heads, adaptor, dense attention): fp16 in every currency, since
+            nothing about them is quantized.
     """
     overhead = count.dequantization_operations * table.fp32_multiply + count.correction_operations * table.int8_mac
     dense = dense_operations * table.fp16_mac
@@ -99,6 +101,8 @@ def report(
     if tokens < 1 or not (total.calls or count.dense_layers):
         raise ValueError(f"nothing was counted: {tokens} tokens, {total.calls} calls of spiking layers")
     dense = sum((layer.dense_operations for layer in count.dense_layers.values()), 0)
+    attention = count.total_attention
+    dense_attention = count.attention_operations - attention.dense_operations
     parameters, zeros, hidden = 0, 0, 0  # hidden: weights that share a byte with another
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -125,6 +129,9 @@ def report(
             "graded_operations": total.graded_operations / tokens,
             "dense_layer_operations": dense / tokens,
             "attention_operations": count.attention_operations / tokens,
+            "attention_unary_operations": attention.unary_operations / tokens,
+            "attention_bit_operations": attention.bit_operations / tokens,
+            "attention_graded_operations": attention.graded_operations / tokens,
             "correction_operations": total.correction_operations / tokens,
             "dequantization_operations": total.dequantization_operations / tokens,
             "weight_bytes": (total.weight_bytes + sum(d.weight_bytes for d in count.dense_layers.values())) / tokens,
@@ -132,7 +139,10 @@ def report(
         },
         "unary_rate": round(total.unary_rate, 4),
         "energy_table": table.name,
-        "compute_picojoules_per_token": {k: v / tokens for k, v in compute_energy(total, table, dense).items()},
+        "compute_picojoules_per_token": {
+            name: picojoules / tokens
+            for name, picojoules in compute_energy(total + attention, table, dense + dense_attention).items()
+        },
     }
     moved = out["per_token"]["weight_bytes"] + out["per_token"]["cache_bytes"]
     out["memory_picojoules_per_token"] = {"dram": moved * table.dram_byte, "on_chip": moved * table.on_chip_byte}

@@ -105,9 +105,11 @@ class GIFNeuron(SalientNeuron):
     Args:
         num_channels: D, inputs of the layer.
         steps: step code of ordinary channels.
-        threshold: how a token's quantum follows from its values, for either group by itself (split range).
+        threshold: how a token's quantum follows from its values.
         salient: (D,) bool, channels that get more steps and their own range; None: none.
         salient_steps: their step code.
+        split_range: whether each group's quantum follows from its own values. If not, both follow from those of all
+            channels, as in SpikeLLM's rule: salient steps are then finer, but an outlier makes all others coarse.
 
     Shape:
         values: (..., D).
@@ -124,20 +126,28 @@ class GIFNeuron(SalientNeuron):
         threshold: Threshold | None = None,
         salient: Tensor | None = None,
         salient_steps: StepCode | None = None,
+        split_range: bool = True,
     ) -> None:
         super().__init__(num_channels, salient)
         self.steps = steps or UnarySteps(1, 7)
         self.salient_steps = salient_steps or UnarySteps(2, 7)
         self.threshold = threshold or MeanThreshold()
+        self.split_range = split_range
 
     def planes(self, values: Tensor) -> list[Plane]:
         if not len(self.salient_channels):
-            return [self._plane(values, self.steps, None)]
+            return [self._plane(values, values, self.steps, None)]
         groups = ((self.ordinary_channels, self.steps), (self.salient_channels, self.salient_steps))
-        return [self._plane(values[..., channels], steps, channels) for channels, steps in groups if len(channels)]
+        planes = []
+        for channels, steps in groups:
+            if len(channels):
+                inside = values[..., channels]
+                planes.append(self._plane(inside, inside if self.split_range else values, steps, channels))
+        return planes
 
-    def _plane(self, values: Tensor, steps: StepCode, channels: Tensor | None) -> Plane:
-        scale = self.threshold.scale(values, steps.capacity)
+    def _plane(self, values: Tensor, ranged: Tensor, steps: StepCode, channels: Tensor | None) -> Plane:
+        """Counts of `values` in quanta that follow from `ranged`."""
+        scale = self.threshold.scale(ranged, steps.capacity)
         return Plane(signed_counts(values, scale, steps.capacity), scale, steps, channels)
 
     def extra_repr(self) -> str:

@@ -3,6 +3,7 @@
 | preset | weights | spikes of a layer's input | largest count |
 |---|---|---|---|
 | w4a4 | 4 bits | one step of 7 levels, either sign; a token's mean magnitude counts 2 | 7 |
+| w4a4kv4 | 4 bits | as w4a4; attention spikes, too: 4 bits for queries, keys and values, 8 for its weights | 7 |
 | w4a8 | 4 bits | two steps of 15 levels, base 16; a token's peak gets the largest count | 255 |
 | ternary | -1, 0, 1 in groups of 64 inputs | as w4a4 | 7 |
 
@@ -14,10 +15,12 @@ from typing import Any
 from spikeaudio.spiking.config import GIFConfig
 
 _PREPARED: dict[str, Any] = {"rotate": True, "shift": True}
+_W4A4: dict[str, Any] = {**_PREPARED, "weight_bits": 4, "levels": 7, "time_steps": 1}
 PRESETS: dict[str, dict[str, Any]] = {
-    "w4a4": {**_PREPARED, "weight_bits": 4, "levels": 7, "time_steps": 1},
+    "w4a4": _W4A4,
+    "w4a4kv4": {**_W4A4, "attention": True},
     "w4a8": {**_PREPARED, "weight_bits": 4, "levels": 15, "time_steps": 2, "coding": "radix", "quanta": None},
-    "ternary": {**_PREPARED, "weight_bits": 2, "group_size": 64, "levels": 7, "time_steps": 1},
+    "ternary": {**_W4A4, "weight_bits": 2, "group_size": 64},
 }
 
 

@@ -1,11 +1,18 @@
 """Spiking attention: close to the dense one, causal, and one with its cache of counts."""
 
+from collections import OrderedDict
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 from transformers import DynamicCache, Qwen2ForCausalLM
 
 from spikeaudio.spiking.attention import NAME, attention_products, code_states
-from spikeaudio.spiking.cache import SpikingCache, decode_states, encode_states
+from spikeaudio.spiking.cache import SpikingCache, cache_for, decode_states, encode_states
+from spikeaudio.spiking.calibration import calibrate
+from spikeaudio.spiking.config import GIFConfig
+from spikeaudio.spiking.conversion import to_dense, to_spiking
 from spikeaudio.spiking.execution import event_driven
 from spikeaudio.spiking.hadamard import rotate_queries_keys
 from tests.tiny_qwen2 import tiny_qwen2
@@ -36,6 +43,31 @@ def test_products_are_integer_accumulations() -> None:
     w, v_counts = planes[3], planes[2].counts
     sums = event_driven(w, v_counts[0, 0].T.to(torch.int8).contiguous())
     assert torch.equal(out, sums * w.scale)
+
+
+def test_queries_share_heads() -> None:
+    q, k, v = torch.randn(2, 6, 5, 16), torch.randn(2, 2, 5, 16), torch.randn(2, 2, 5, 16)
+    out, weights, planes = attention_products(q, k, v, None, 0.25)
+    repeated = attention_products(q, *(states.repeat_interleave(3, 1) for states in (k, v)), None, 0.25)
+    assert torch.equal(out, repeated[0]) and torch.equal(weights, repeated[1])
+    assert [plane.counts.shape[1] for plane in planes] == [6, 6, 6, 6]
+
+
+def test_gradients_pass_through_what_is_computed() -> None:
+    q, k, v = torch.randn(1, 4, 5, 16), torch.randn(1, 2, 5, 16), torch.randn(1, 2, 5, 16)
+    mask = torch.full((5, 5), torch.finfo(torch.float32).min).triu(1)[None, None]
+    out, weights, _ = attention_products(q, k, v, mask, 0.25)
+    for states in (q, k, v):
+        states.requires_grad_()
+    trained, trained_weights, _ = attention_products(q, k, v, mask, 0.25)
+    torch.testing.assert_close(trained, out, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(trained_weights, weights, rtol=1e-5, atol=1e-5)
+    wanted = torch.randn_like(out)
+    gradients = torch.autograd.grad((trained * wanted).sum(), (q, k, v))
+    key, value = (states.repeat_interleave(2, 1) for states in (k, v))
+    dense = ((q @ key.transpose(2, 3) * 0.25 + mask).softmax(-1) @ value * wanted).sum()
+    for gradient, expected in zip(gradients, torch.autograd.grad(dense, (q, k, v)), strict=True):
+        assert torch.cosine_similarity(gradient.flatten(), expected.flatten(), dim=0) > 0.95
 
 
 def test_a_position_is_coded_from_itself_alone() -> None:
@@ -100,3 +132,31 @@ def test_dropout_is_refused(model: Qwen2ForCausalLM) -> None:
         layer.self_attn.attention_dropout = 0.1
     with pytest.raises(ValueError, match=r"no dropout, got attention_dropout = 0\.1"):
         model.train()(IDS)
+
+
+def test_attention_is_a_property_of_a_checkpoint(tmp_path: Path) -> None:
+    tiny_qwen2(hidden_size=64, initializer_range=0.3).save_pretrained(tmp_path / "dense")
+    config = GIFConfig(attention=True)
+    model = Qwen2ForCausalLM.from_pretrained(tmp_path / "dense", quantization_config=config).eval()
+    assert isinstance(cache_for(model), SpikingCache)
+    with torch.no_grad():
+        spiking = model(IDS).logits
+    plain = Qwen2ForCausalLM.from_pretrained(tmp_path / "dense", quantization_config=GIFConfig()).eval()
+    assert cache_for(plain) is None
+    with torch.no_grad():
+        assert not torch.equal(plain(IDS).logits, spiking)
+    calibrate(model, [{"input_ids": IDS}], GIFConfig(attention=True, rotate=True, shift=True))
+    with torch.no_grad():
+        packed = model(IDS).logits
+    model.save_pretrained(tmp_path / "packed")
+    loaded = Qwen2ForCausalLM.from_pretrained(tmp_path / "packed")
+    assert loaded.config._attn_implementation == NAME
+    with torch.no_grad():
+        assert torch.equal(loaded(IDS).logits, packed)
+    to_dense(loaded)
+    assert loaded.config._attn_implementation != NAME
+
+
+def test_attention_of_a_bare_module_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs a transformers model, got Sequential"):
+        to_spiking(nn.Sequential(OrderedDict(q_proj=nn.Linear(4, 4))), GIFConfig(attention=True))

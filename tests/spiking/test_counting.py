@@ -1,10 +1,14 @@
 """Counting against counts by hand, in every currency, in half precision too."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
 
 from spikeaudio.spiking.affine import AffineNeuron
+from spikeaudio.spiking.attention import NAME, on_attention
+from spikeaudio.spiking.cache import SpikingCache
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import to_spiking
 from spikeaudio.spiking.counting import LayerCount, ModelCount, counting, popcount
@@ -12,6 +16,7 @@ from spikeaudio.spiking.energy import HOROWITZ_45NM, compute_energy, report
 from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.neuron import GIFNeuron
 from spikeaudio.spiking.outliers import MeanShift
+from spikeaudio.spiking.planes import Plane
 from spikeaudio.spiking.steps import BitSteps, UnarySteps
 from spikeaudio.spiking.threshold import PeakThreshold
 from tests.tiny_qwen2 import tiny_qwen2
@@ -94,13 +99,49 @@ def test_a_whole_model_and_its_attention() -> None:
     per_block = 16 * 16 * 2 + 16 * 8 * 2 + 16 * 24 * 3
     assert count.total.dense_operations == 4 * 2 * per_block
     figures = report(model, count, tokens=4, audio_seconds=0.32)
-    energy = compute_energy(count.total, dense_operations=4 * 16 * 20)
+    energy = compute_energy(count.total, dense_operations=4 * 16 * 20 + count.attention_operations)
+    assert not count.attention and figures["per_token"]["attention_unary_operations"] == 0
     assert figures["compute_picojoules_per_token"] == pytest.approx({name: pj / 4 for name, pj in energy.items()})
     assert figures["SynapticOperations"]["Dense"] == 2 * per_block + 16 * 20
     assert figures["per_audio_second"]["attention_operations"] == pytest.approx(count.attention_operations / 0.32)
     assert 0 < figures["ActivationSparsity"] < 1
     assert model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 20)  # hooks are gone
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_spiking_attention_by_hand() -> None:
+    model = tiny_qwen2(hidden_size=64, num_hidden_layers=1, attn_implementation=NAME, initializer_range=0.3)
+    seen: list[list[Plane]] = []
+    on_attention(model.model.layers[0].self_attn, lambda planes, mask: seen.append(planes))
+    cache, ids = SpikingCache(), torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]])
+    with counting(model) as count, torch.no_grad():
+        model(ids[:, :3], past_key_values=cache)
+        model(ids[:, 3:], past_key_values=cache)
+    expected = {"unary": 0, "bit": 0, "graded": 0}
+    for q, k, v, w in seen:
+        rows, heads, new, size = q.counts.shape
+        past = k.counts.shape[2] - new
+        for b, h, t in itertools.product(range(rows), range(heads), range(new)):
+            for s in range(past + t + 1):
+                met = [(q.counts[b, h, t, c], k.counts[b, h, s, c]) for c in range(size)]
+                met += [(w.counts[b, h, t, s], v.counts[b, h, s, c]) for c in range(size)]
+                for fired, behind in ((abs(int(one)), int(other)) for one, other in met):
+                    if behind:
+                        expected["unary"] += fired
+                        expected["bit"] += fired.bit_count()
+                        expected["graded"] += fired > 0
+    total = count.total_attention
+    assert expected["unary"] == total.unary_operations
+    assert (expected["bit"], expected["graded"]) == (total.bit_operations, total.graded_operations)
+    assert total.dense_operations == count.attention_operations > total.graded_operations
+    assert count.cache_bytes == 2 * 2 * 2 * (16 // 2 + 2) * (3 + 4)  # rows, keys and values, heads, bytes, positions
+    per_token = report(model, count, tokens=8)["per_token"]
+    assert per_token["attention_unary_operations"] == expected["unary"] / 8
+    with counting(model) as again, torch.no_grad():
+        model(ids)  # all at once, behind a mask
+    events = [(c.total_attention.unary_events, c.total_attention.silent_elements) for c in (again, count)]
+    assert events[0] == events[1]
+    assert again.total_attention.unary_operations == expected["unary"]
 
 
 def test_what_fires_is_counted_behind_the_transform() -> None:

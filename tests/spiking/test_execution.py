@@ -111,6 +111,18 @@ def test_gif_planes_stand_for_the_input(threshold: PeakThreshold | MeanThreshold
         assert planes[0].scale.max() < planes[1].scale.min() * 10
 
 
+def test_a_shared_range_gives_salient_channels_finer_steps() -> None:
+    x = torch.randn(5, 20)
+    x[:, 0] = 30
+    mask = torch.arange(20) < 4
+    shared = GIFNeuron(20, UnarySteps(1, 7), PeakThreshold(), mask, UnarySteps(2, 7), split_range=False)
+    ordinary, salient = shared.planes(x)
+    assert torch.equal(ordinary.scale, 2 * salient.scale)
+    torch.testing.assert_close(ordinary.scale, x.amax(-1, True) / 7)
+    split, _ = GIFNeuron(20, UnarySteps(1, 7), PeakThreshold(), mask, UnarySteps(2, 7)).planes(x)
+    assert (split.scale < ordinary.scale / 5).all()  # its own range: the loud channel does not coarsen the others
+
+
 def test_gradients_pass_unless_clipped() -> None:
     neuron = GIFNeuron(4, UnarySteps(1, 2), MeanThreshold(1))
     x = torch.tensor([[0.1, -0.2, 0.3, 9.0]], requires_grad=True)
