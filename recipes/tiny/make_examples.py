@@ -2,7 +2,9 @@
 
     python recipes/tiny/make_examples.py --corpus DIR --out DIR [--number 3000] [--split train]
 
-Writes `examples.jsonl` (:mod:`spikeaudio.data.examples`) and the recordings that it names, as 16-bit wav files.
+Writes `examples.jsonl` (:mod:`spikeaudio.data.examples`) and the recordings that it names, as 16-bit wav files. Most of
+those to train on are new renderings (speed, gain, noise): what the language model says of clips that it knows by heart
+teaches a student little about others.
 """
 
 import argparse
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from encode_corpus import disturbed
 from questions import facts
 from tqdm import tqdm
 from train_lm import (
@@ -28,6 +31,7 @@ from spikeaudio.data.corpus import PackedCorpus
 
 RATE = 16000
 LONGEST_SECONDS = 12.0
+DISTURBED = 0.75  # share of the recordings to train on that are new renderings
 
 
 class Examples:
@@ -41,7 +45,8 @@ class Examples:
     """
 
     def __init__(self, corpus: PackedCorpus, split: str, holdout_speaker: str, out: Path) -> None:
-        self.corpus, self.out = corpus, out
+        self.corpus, self.out, self.disturbed = corpus, out, DISTURBED if split == "train" else 0.0
+        self.drawn = 0
         rows = [row for row in corpus.select(split=split) if row.get("speaker") != holdout_speaker]
         self.rows = {
             kind: [row for row in rows if row["kind"] == kind and row["seconds"] < LONGEST_SECONDS]
@@ -61,7 +66,7 @@ class Examples:
         task = rng.choice(list(TASKS), p=list(TASKS.values()))
         if task == "asr":
             row = pick(self.rows[rng.choice(list(ASR_KINDS), p=list(ASR_KINDS.values()))], rng)
-            return conversation([text(INSTRUCTIONS["asr"]), self.audio(row)], [text(row["text"])])
+            return conversation([text(INSTRUCTIONS["asr"]), self.audio(row, rng)], [text(row["text"])])
         if task == "tts":
             row = pick(self.spoken[rng.choice(list(TTS_KINDS), p=list(TTS_KINDS.values()))], rng)
             return conversation([text(f"{INSTRUCTIONS['tts']} {row['text']}")], [text(row["text"]), self.audio(row)])
@@ -73,19 +78,22 @@ class Examples:
             reply = [text(row["answer"])]
             if row["answer"] in self.answers and rng.random() < 0.5:
                 reply.append(self.audio(self.answers[row["answer"]]))
-            return conversation([self.audio(row)], reply, thought=row["text"])
+            return conversation([self.audio(row, rng)], reply, thought=row["text"])
         row = pick(self.rows["music"], rng)
         question = rng.choice(list(AQA_QUESTIONS), p=list(AQA_QUESTIONS.values()))
         if question == "tempo" and row["count"] == 1:  # one note has no tempo
             question = "count"
         answer = NUMBERS[row["count"]] if question == "count" else row[question]
-        return conversation([text(INSTRUCTIONS[question]), self.audio(row)], [text(answer)])
+        return conversation([text(INSTRUCTIONS[question]), self.audio(row, rng)], [text(answer)])
 
-    def audio(self, row: dict) -> dict:
-        """The block of a recording, which is written out at its first use."""
-        name = f"{row['id']}.wav"
+    def audio(self, row: dict, rng: np.random.Generator | None = None) -> dict:
+        """The block of a recording, which is written out; with a generator, perhaps of a new rendering."""
+        name, wav = f"{row['id']}.wav", self.corpus.wav(row)
+        if rng is not None and rng.random() < self.disturbed:
+            self.drawn += 1
+            name, wav = f"{row['id']}-{self.drawn}.wav", disturbed(wav, row["kind"], rng)
         if not (self.out / name).exists():
-            soundfile.write(self.out / name, self.corpus.wav(row), RATE, subtype="PCM_16")
+            soundfile.write(self.out / name, wav, RATE, subtype="PCM_16")
         return {"type": "audio", "path": name}
 
 

@@ -310,13 +310,21 @@ def test_examples_are_conversations_of_every_job(corpus: PackedCorpus, tmp_path:
     asked = [line["messages"][0]["content"] for line in lines]
     requests = {blocks[0].get("text", "heard").split()[0] for blocks in asked}
     assert {"please", "say", "heard", "which", "how"} <= requests
+    drawn: list[bool] = []
     for line in lines:
         user, assistant = line["messages"]
         assert (user["role"], assistant["role"]) == ("user", "assistant")
         blocks = [*user["content"], *assistant["content"]]
         assert all((tmp_path / "out" / each["path"]).is_file() for each in blocks if each["type"] == "audio")
-        assert "4.wav" not in [each.get("path") for each in blocks]  # theo is left out
+        names = [each["path"].removesuffix(".wav").split("-") for each in blocks if each["type"] == "audio"]
+        assert "4" not in [name[0] for name in names]  # theo is left out
+        drawn += [len(name) == 2 for name in names]
     assert any("thought" in line for line in lines) and any(len(line["messages"][1]["content"]) == 2 for line in lines)
+    assert any(drawn) and not all(drawn)  # new renderings among them
+    examples.disturbed = 0.0  # as for the test split
+    plain = [block for _ in range(50) for block in examples.draw(rng)["messages"][0]["content"]]
+    assert not any("-" in block.get("path", "") for block in plain)
+    assert make_examples.Examples(corpus, "test", "theo", tmp_path / "out").disturbed == 0
 
 
 def test_one_note_is_never_asked_for_its_tempo(examples: train_lm.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
