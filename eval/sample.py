@@ -1,0 +1,75 @@
+"""What is asked of a model, and what it gave back: one JSON object each.
+
+    Sample      a row of a dataset: audio or text, and what would be right
+    Prediction  one model's answer to one sample, or the reason why there is none
+
+A sample whose prediction failed, or has none, keeps its place in every denominator.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of a task.
+
+    Attributes:
+        id: unique within its task.
+        audio: path of the recording; None: there is none.
+        text: what to say aloud (TTS), or the question about the recording (AQA); None: the task's own request.
+        references: right answers, any of which will do; for ASR the words, "" where nothing is said.
+        choices: of a multiple-choice question; empty: free answer.
+        meta: what else is known, such as subset, speaker or domain; figures are also given by `meta["subset"]`.
+    """
+
+    id: str
+    audio: str | None = None
+    text: str | None = None
+    references: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    meta: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> "Sample":
+        """The sample that `to_dict` wrote."""
+        return cls(**row | {"references": tuple(row["references"]), "choices": tuple(row["choices"])})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer.
+
+    Attributes:
+        task: name of the task.
+        id: of the sample.
+        key: hex digest of model, request and sample, under which it is stored.
+        text: what was written; None where the model failed or the job asks for none.
+        audio: path of what was said, seen from the run folder; None: nothing.
+        error: why there is no answer; None: there is one.
+        measured: figures of this generation that are not the same in every run: ``seconds``,
+            ``first_audio_seconds``, ``audio_seconds``.
+        costs: figures that are: ``tokens``, ``unary_operations``, ``dense_operations``, ``picojoules`` ... (sums).
+    """
+
+    task: str
+    id: str
+    key: str
+    text: str | None = None
+    audio: str | None = None
+    error: str | None = None
+    measured: dict[str, float] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, row: dict[str, Any]) -> "Prediction":
+        """The prediction that `to_dict` wrote."""
+        return cls(**row)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return asdict(self)
