@@ -78,6 +78,7 @@ def table() -> list[Row]:
         Row("rotated, GPTQ", GIFConfig(**ROTATED), gptq),
         Row("rotated, shifted, GPTQ", GIFConfig(**PREPARED), gptq),
         Row("the same, 10 % salient", GIFConfig(**PREPARED, **SALIENT), gptq),
+        Row("rotated, shifted, trained block by block", GIFConfig(**PREPARED), Preparation("train")),
         Row("W4A3, rotated, shifted, GPTQ", GIFConfig(levels=3, quanta=1.2, **PREPARED), gptq),
         Row("SpikingBrain W8, unlimited counts", GIFConfig(neuron="spikingbrain", quanta=3.0, weight_bits=8), rounded),
         Row("preset w4a8, GPTQ", preset("w4a8"), gptq),

@@ -36,7 +36,8 @@ def integer_product(counts: Tensor, weight: Tensor) -> Tensor:
     largest = int(flat.abs().max()) if flat.numel() else 0
     if largest * 128 * weight.shape[1] >= 2**31:
         raise OverflowError(f"counts up to {largest} over {weight.shape[1]} channels may overflow int32 accumulators")
-    if largest <= 127 and weight.shape[1] > 1 and flat.is_cpu and _multiplies_int8():  # torch 2.11 errs for one column
+    # torch 2.11 returns uninitialised memory for a single channel.
+    if largest <= 127 and weight.shape[1] > 1 and flat.is_cpu and _multiplies_int8():
         product = torch._int_mm(flat.to(torch.int8), weight.T)
     else:
         exact = torch.float32 if _sums_below(2**24, largest, weight) else torch.float64
