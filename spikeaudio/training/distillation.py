@@ -1,6 +1,6 @@
 """A spiking model learns to answer like the dense one that it comes from.
 
-    loss = sum over streams of  weight  mean over their targets of  KL(softmax(teacher logits) | softmax(student logits))
+    loss = sum over streams of  weight  mean over its targets of  KL(softmax(teacher logits) | softmax(student logits))
 
 Knowledge distillation (Hinton et al. 2015) at temperature 1: the teacher's distribution says more than one correct id
 does, and what the student forgets of it is exactly the quality that spikes cost. Neurons and rounded weights let
