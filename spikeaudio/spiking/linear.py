@@ -164,33 +164,16 @@ class PackedSpikingLinear(SpikingLinear):
 
     def accumulate(self, planes: list[Plane]) -> Tensor:
         """Sum over planes and weight groups of scaled integer accumulators: (..., O) float32."""
-        codes = self.codes()
-        total: Tensor | None = None
-        for plane in planes:
-            for group, inputs in enumerate(codes.reshape(self.out_features, -1, self.group_size).unbind(1)):
-                part, weight = self._in_group(plane, inputs, group)
-                if part is None:
-                    continue
-                sums = self.execution(part, weight)
-                if part.zero is not None:  # counts of silence: taken off again
-                    sums = sums - part.zero * weight.sum(1, dtype=torch.int32)
-                scaled = part.scale * (sums * self.weight_scale[:, group])
-                total = scaled if total is None else total + scaled
-        assert total is not None
-        return total
-
-    def _in_group(self, plane: Plane, weight: Tensor, group: int) -> tuple[Plane | None, Tensor]:
-        """The part of a plane whose channels lie in a weight group, and their weights."""
-        first, last = group * self.group_size, (group + 1) * self.group_size
-        if plane.channels is None:
-            counts = plane.counts[..., first:last]
-            return Plane(counts, plane.scale, plane.steps, None, plane.zero), weight
-        inside = ((plane.channels >= first) & (plane.channels < last)).nonzero().squeeze(-1)
-        if not len(inside):
-            return None, weight
-        channels = plane.channels[inside]
-        part = Plane(plane.counts[..., inside], plane.scale, plane.steps, channels, plane.zero)
-        return part, weight[:, channels - first]
+        num_groups = self.weight_scale.shape[1]
+        whole = [spread(plane, self.in_features) for plane in planes]
+        inputs = [_by_group(plane, num_groups) for plane in whole]
+        silences = [_by_group(spread(_zeros_code(plane), self.in_features), num_groups) for plane in planes]
+        dtype = torch.float32 if num_groups > 1 else common_product_type(planes, self.weight.device)
+        sums, first = [], 0
+        for codes in self.operand.rows(self.weight, self.in_features, self.bits, dtype):
+            for rows in codes.split(max(1, )):
+                pass
+        return torch.cat(sums, -1)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, bits={self.bits}, group_size={self.group_size}"
