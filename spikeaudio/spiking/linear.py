@@ -10,20 +10,20 @@
 are `nn.Linear` with the dense layer's parameter names, so that adapters (peft) and parameter filters find them.
 """
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeaudio.spiking.execution import folded
+from spikeaudio.spiking.execution import Execution, folded, integer_product, product_type
 from spikeaudio.spiking.neuron import SpikingNeuron
+from spikeaudio.spiking.operand import Operand, UnpackedRows
 from spikeaudio.spiking.packing import pack, packed_width, unpack
-from spikeaudio.spiking.planes import Plane
+from spikeaudio.spiking.planes import Plane, spread
 
-Execution = Callable[[Plane, Tensor], Tensor]
-"""(plane of C channels, weight codes (O, C) int8) -> accumulators (..., O) int32."""
+_SUMS_AT_ONCE = 2**22  # accumulators of all weight groups together
 
 
 class SpikingLinear(nn.Linear):
@@ -85,7 +85,7 @@ class PackedSpikingLinear(SpikingLinear):
         in_features: C.
         out_features: O.
         neuron: turns inputs into spikes.
-        bits: of a weight: 2, 4 or 8.
+        bits: of a weight, 2 to 8.
         group_size: inputs that share a weight scale; None: all of them.
         bias: whether there is one.
         device: of the parameters.
@@ -96,6 +96,8 @@ class PackedSpikingLinear(SpikingLinear):
         weight: (O, bytes) uint8, packed codes (see `packing`); without gradient.
         weight_scale: (O, groups) float32, value of one weight step.
         execution: how accumulators come about; `folded` by default, `event_driven` gives the same numbers.
+        operand: where the codes come from when the layer runs; unpacked for every call by default, see
+            `spikeaudio.spiking.conversion.keep_unpacked`.
 
     Raises:
         ValueError: bits that cannot be packed, or a group size that does not divide C.
@@ -126,6 +128,7 @@ class PackedSpikingLinear(SpikingLinear):
             torch.ones(out_features, groups, dtype=torch.float32, device=device), requires_grad=False
         )
         self.execution: Execution = folded
+        self.operand: Operand = UnpackedRows()
 
     @classmethod
     def pack(
@@ -164,16 +167,51 @@ class PackedSpikingLinear(SpikingLinear):
 
     def accumulate(self, planes: list[Plane]) -> Tensor:
         """Sum over planes and weight groups of scaled integer accumulators: (..., O) float32."""
-        num_groups = self.weight_scale.shape[1]
-        whole = [spread(plane, self.in_features) for plane in planes]
-        inputs = [_by_group(plane, num_groups) for plane in whole]
-        silences = [_by_group(spread(_zeros_code(plane), self.in_features), num_groups) for plane in planes]
-        dtype = torch.float32 if num_groups > 1 else common_product_type(planes, self.weight.device)
-        sums, first = [], 0
-        for codes in self.operand.rows(self.weight, self.in_features, self.bits, dtype):
-            for rows in codes.split(max(1, )):
-                pass
-        return torch.cat(sums, -1)
+        weight, scale = self.weight, self.weight_scale
+        groups, tokens = scale.shape[1], planes[0].counts.shape[:-1].numel()
+        inputs = [self._by_group(spread(plane, self.in_features)) for plane in planes]
+        present = [None if plane.zero is None else self._by_group(self._presence(plane)).counts for plane in planes]
+        types = {product_type(plane.largest, weight.device) for plane in planes}
+        dtype = torch.int8 if types == {torch.int8} and groups == 1 else torch.float32
+        at_once = max(1, _SUMS_AT_ONCE // (groups * max(1, tokens)))
+        parts: list[Tensor] = []
+        first = 0
+        for block in self.operand.rows(weight, self.in_features, self.bits, dtype):
+            for codes in (block,) if groups == 1 else torch.split(block, at_once):
+                last = first + codes.shape[0]
+                of_rows = scale if last - first == self.out_features else scale[first:last]
+                parts.append(self._scaled_sums(inputs, present, codes, of_rows))
+                first = last
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+
+    def _scaled_sums(self, planes: list[Plane], present: list[Tensor | None], codes: Tensor, scale: Tensor) -> Tensor:
+        """`accumulate` for some rows: codes (R, C), scale (R, G) -> (..., R)."""
+        groups, largest_code = scale.shape[1], 2 ** (self.bits - 1)
+        weight = codes if groups == 1 else codes.reshape(len(codes), groups, self.group_size).movedim(1, 0)
+        total: Tensor | None = None
+        for plane, channels in zip(planes, present, strict=True):
+            sums = self.execution(plane, weight, largest_code)  # (..., R) or (G, ..., R)
+            if plane.zero is not None and channels is not None:  # counts of silence: taken off again
+                sums = sums - plane.zero * integer_product(channels, weight, largest_code, largest=1)
+            by_output = scale[:, 0] if groups == 1 else scale.T.reshape(groups, *[1] * (sums.dim() - 2), -1)
+            scaled = plane.scale * (sums * by_output)
+            for part in (scaled,) if groups == 1 else scaled.unbind():
+                total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def _presence(self, plane: Plane) -> Plane:
+        """One token of counts: 1 on the plane's channels, 0 on the others of the layer."""
+        ones = plane.counts.new_ones(*[1] * (plane.counts.dim() - 1), plane.counts.shape[-1])
+        return spread(replace(plane, counts=ones), self.in_features)
+
+    def _by_group(self, plane: Plane) -> Plane:
+        """Counts (..., C) of a plane as the execution takes them: (G, ..., C / G) where weights have groups."""
+        if self.group_size == self.in_features:
+            return plane
+        groups = self.in_features // self.group_size
+        counts = plane.counts.reshape(*plane.counts.shape[:-1], groups, self.group_size)
+        return replace(plane, counts=counts.movedim(-2, 0))
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, bits={self.bits}, group_size={self.group_size}"

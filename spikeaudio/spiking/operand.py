@@ -45,7 +45,7 @@ class UnpackedRows(Operand):
     """Codes are unpacked for every call, so many rows at a time that they need not leave the cache."""
 
     def rows(self, packed: Tensor, columns: int, bits: int, dtype: torch.dtype) -> Iterator[Tensor]:
-        for part in packed.split(max(1, _CODES_AT_ONCE // columns)):
+        for part in torch.split(packed, max(1, _CODES_AT_ONCE // columns)):
             yield unpack(part, columns, bits)
 
 
