@@ -23,7 +23,9 @@ from spikeaudio.spiking.operand import Operand, UnpackedRows
 from spikeaudio.spiking.packing import pack, packed_width, unpack
 from spikeaudio.spiking.planes import Plane, spread
 
-_SUMS_AT_ONCE = 2**22  # accumulators of all weight groups together
+_FEW_TOKENS = 8  # up to here, one product for all weight groups is faster than one for each
+_Part = tuple[Plane, Tensor | None, int | slice]
+"""Counts of one weight group or of several, which channels the plane has (where it has a zero point), which groups."""
 
 
 class SpikingLinear(nn.Linear):
@@ -168,50 +170,61 @@ class PackedSpikingLinear(SpikingLinear):
     def accumulate(self, planes: list[Plane]) -> Tensor:
         """Sum over planes and weight groups of scaled integer accumulators: (..., O) float32."""
         weight, scale = self.weight, self.weight_scale
-        groups, tokens = scale.shape[1], planes[0].counts.shape[:-1].numel()
-        inputs = [self._by_group(spread(plane, self.in_features)) for plane in planes]
-        present = [None if plane.zero is None else self._by_group(self._presence(plane)).counts for plane in planes]
+        inputs = [part for plane in planes for part in self._parts(plane)]
         types = {product_type(plane.largest, weight.device) for plane in planes}
-        dtype = torch.int8 if types == {torch.int8} and groups == 1 else torch.float32
-        at_once = max(1, _SUMS_AT_ONCE // (groups * max(1, tokens)))
-        parts: list[Tensor] = []
+        dtype = torch.int8 if types == {torch.int8} and scale.shape[1] == 1 else torch.float32
+        outputs: list[Tensor] = []
         first = 0
-        for block in self.operand.rows(weight, self.in_features, self.bits, dtype):
-            for codes in (block,) if groups == 1 else torch.split(block, at_once):
-                last = first + codes.shape[0]
-                of_rows = scale if last - first == self.out_features else scale[first:last]
-                parts.append(self._scaled_sums(inputs, present, codes, of_rows))
-                first = last
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        for codes in self.operand.rows(weight, self.in_features, self.bits, dtype):
+            last = first + codes.shape[0]
+            of_rows = scale if last - first == self.out_features else scale[first:last]
+            outputs.append(self._scaled_sums(inputs, codes, of_rows))
+            first = last
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
 
-    def _scaled_sums(self, planes: list[Plane], present: list[Tensor | None], codes: Tensor, scale: Tensor) -> Tensor:
+    def _scaled_sums(self, inputs: list[_Part], codes: Tensor, scale: Tensor) -> Tensor:
         """`accumulate` for some rows: codes (R, C), scale (R, G) -> (..., R)."""
-        groups, largest_code = scale.shape[1], 2 ** (self.bits - 1)
-        weight = codes if groups == 1 else codes.reshape(len(codes), groups, self.group_size).movedim(1, 0)
+        largest_code = 2 ** (self.bits - 1)
+        by_group = codes.reshape(codes.shape[0], -1, self.group_size).movedim(1, 0) if scale.shape[1] > 1 else None
         total: Tensor | None = None
-        for plane, channels in zip(planes, present, strict=True):
-            sums = self.execution(plane, weight, largest_code)  # (..., R) or (G, ..., R)
-            if plane.zero is not None and channels is not None:  # counts of silence: taken off again
-                sums = sums - plane.zero * integer_product(channels, weight, largest_code, largest=1)
-            by_output = scale[:, 0] if groups == 1 else scale.T.reshape(groups, *[1] * (sums.dim() - 2), -1)
-            scaled = plane.scale * (sums * by_output)
-            for part in (scaled,) if groups == 1 else scaled.unbind():
-                total = part if total is None else total + part
+        for plane, present, groups in inputs:
+            weight = codes if by_group is None else by_group[groups]
+            sums = self.execution(plane, weight, largest_code)  # (..., R), of several groups (G, ..., R)
+            if plane.zero is not None and present is not None:  # counts of silence: taken off again
+                sums = sums - plane.zero * integer_product(present, weight, largest_code, largest=1)
+            if isinstance(groups, int):
+                scaled = [plane.scale * (sums * scale[:, groups])]
+            else:
+                by_output = scale.T[groups].reshape(len(sums), *[1] * (sums.dim() - 2), -1)
+                scaled = list((plane.scale * (sums * by_output)).unbind())
+            for each in scaled:
+                total = each if total is None else total + each
         assert total is not None
         return total
 
-    def _presence(self, plane: Plane) -> Plane:
-        """One token of counts: 1 on the plane's channels, 0 on the others of the layer."""
-        ones = plane.counts.new_ones(*[1] * (plane.counts.dim() - 1), plane.counts.shape[-1])
-        return spread(replace(plane, counts=ones), self.in_features)
+    def _parts(self, plane: Plane) -> list[_Part]:
+        """A plane by weight groups: all at once for few tokens, one at a time for many."""
+        whole = spread(plane, self.in_features)
+        present = None if plane.zero is None else self._presence(plane)
+        num_groups, tokens = self.in_features // self.group_size, plane.counts.shape[:-1].numel()
+        if num_groups == 1:
+            return [(whole, present, 0)]
+        counts = self._by_group(whole.counts)
+        presence = None if present is None else self._by_group(present)
+        parts: list[int | slice] = [slice(None)] if tokens <= _FEW_TOKENS else list(range(num_groups))
+        return [
+            (replace(whole, counts=counts[part]), None if presence is None else presence[part], part) for part in parts
+        ]
 
-    def _by_group(self, plane: Plane) -> Plane:
-        """Counts (..., C) of a plane as the execution takes them: (G, ..., C / G) where weights have groups."""
-        if self.group_size == self.in_features:
-            return plane
+    def _presence(self, plane: Plane) -> Tensor:
+        """Counts of one token, 1 on the plane's channels and 0 on the others of the layer: (1, ..., C) int32."""
+        ones = plane.counts.new_ones(*[1] * (plane.counts.dim() - 1), plane.counts.shape[-1])
+        return spread(replace(plane, counts=ones), self.in_features).counts
+
+    def _by_group(self, counts: Tensor) -> Tensor:
+        """(..., C) -> (G, ..., C / G)."""
         groups = self.in_features // self.group_size
-        counts = plane.counts.reshape(*plane.counts.shape[:-1], groups, self.group_size)
-        return replace(plane, counts=counts.movedim(-2, 0))
+        return counts.reshape(*counts.shape[:-1], groups, self.group_size).movedim(-2, 0)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, bits={self.bits}, group_size={self.group_size}"

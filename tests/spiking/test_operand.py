@@ -90,11 +90,19 @@ def test_kept_and_unpacked_give_the_same_bits(seed: int, int8: bool, monkeypatch
         torch.testing.assert_close(whole.double(), exact(layer, x), rtol=1e-5, atol=1e-4)
         for layer.execution, limit in itertools.product(executions, (1, 2**18)):
             monkeypatch.setattr(operand, "_CODES_AT_ONCE", limit)
-            monkeypatch.setattr(linear, "_SUMS_AT_ONCE", limit)
+            monkeypatch.setattr(linear, "_FEW_TOKENS", limit)
             layer.operand = UnpackedRows()
             assert torch.equal(layer(x), whole)
             keep_unpacked(layer)
             assert torch.equal(layer(x), whole) and torch.equal(layer(x), whole)
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_no_tokens(groups: int) -> None:
+    layer = packed_layer(groups=groups)
+    for _ in range(2):
+        assert layer(torch.randn(0, 3, 48)).shape == (0, 3, 20)
+        keep_unpacked(layer)
 
 
 def assign(layer: PackedSpikingLinear) -> None:
