@@ -209,7 +209,7 @@ def test_what_cannot_be_done_is_said(
     assert "no checkpoint folder at" in run(source=tmp_path / "lost")
     (tmp_path / "taken").mkdir()
     assert "exists already: give a new folder" in run(out="taken")
-    assert "bits" in run("--bits", "5")
+    assert "packed with 2 to 8 bits, got 9" in run("--bits", "9")
     assert "group_size 64 does not divide the 48 inputs of model" in run("--preset", "ternary")
     inside = shutil.copytree(tiny_checkpoint, tmp_path / "source")
     assert "give a folder beside it" in run(source=inside, out="source/twin")

@@ -80,6 +80,8 @@ def table() -> list[Row]:
         Row("the same, 10 % salient", GIFConfig(**PREPARED, **SALIENT), gptq),
         Row("rotated, shifted, trained block by block", GIFConfig(**PREPARED), Preparation("train")),
         Row("W4A3, rotated, shifted, GPTQ", GIFConfig(levels=3, quanta=1.2, **PREPARED), gptq),
+        Row("W3A4, rotated, shifted, GPTQ", GIFConfig(weight_bits=3, **PREPARED), gptq),
+        Row("W3A3, rotated, shifted, GPTQ", GIFConfig(weight_bits=3, levels=3, quanta=1.2, **PREPARED), gptq),
         Row("SpikingBrain W8, unlimited counts", GIFConfig(neuron="spikingbrain", quanta=3.0, weight_bits=8), rounded),
         Row("preset w4a8, GPTQ", preset("w4a8"), gptq),
         Row("preset w4a4 (trained)", preset("w4a4"), None),
