@@ -185,10 +185,10 @@ def spike(
     destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder of the spiking one; must not exist.")],
     calibration: Annotated[Path, typer.Option(help="Examples, one JSON object per line.", metavar="DATA.jsonl")],
     preset: Annotated[str, typer.Option(help="w4a4, w4a4kv4, w4a8 or ternary.")] = "w4a4",
-    bits: Annotated[int | None, typer.Option(help="Of a weight (2, 4, 8), instead of the preset's.")] = None,
+    bits: Annotated[int | None, typer.Option(help="Of a weight (2 to 8), instead of the preset's.")] = None,
     time_steps: Annotated[int | None, typer.Option(help="Of a neuron, instead of the preset's.")] = None,
-    method: Annotated[str, typer.Option(help="train (from the dense model), gptq or round.")] = "train",
-    steps: Annotated[int, typer.Option(help="Of training.", min=1)] = 600,
+    method: Annotated[str, typer.Option(help="train (the whole model), blocks (one by one), gptq or round.")] = "train",
+    steps: Annotated[int, typer.Option(help="Of the method train.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="Of rotations and of the order of training.")] = 0,
 ) -> None:
     """Make a dense checkpoint a spiking one; given again after a kill, it goes on where it was."""

@@ -36,6 +36,7 @@ from spikeaudio.segmentation import split_at_pauses
 from spikeaudio.speech_decoder import SpeechDecoder
 from spikeaudio.speech_model import ForcedText
 from spikeaudio.spiking.cache import cache_for
+from spikeaudio.spiking.conversion import keep_unpacked, unpacked_bytes
 from spikeaudio.streaming import AudioTextStreamer, Event
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 
@@ -44,6 +45,7 @@ _SILENCE = 1e-4  # peak below which a recording holds nothing to transcribe: -80
 _TEXT_IDS_SPARE = 16  # a transcript has at most one id per code and so many more
 _CODES_PER_TEXT_ID = 12  # about one second; speech takes a quarter of it
 _PAUSE_SECONDS = 0.2  # between two sentences
+_UNPACKED_BYTES = 2**26  # 64 MiB: spiking weights that take less stay unpacked in memory
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,10 @@ class SpikeAudio:
     ) -> "SpikeAudio":
         """Load a checkpoint folder.
 
+        Packed weights of a small spiking model (up to 64 MiB unpacked) are kept unpacked in memory, which is faster;
+        those of a larger one are unpacked at every call, unless you ask for
+        `spikeaudio.spiking.conversion.keep_unpacked` on its `model`. Both give the same numbers.
+
         Args:
             folder: the checkpoint.
             device: where to run; None: the CPU.
@@ -118,6 +124,8 @@ class SpikeAudio:
             return SpikeAudioForConditionalGeneration.from_pretrained(path, dtype=dtype).to(device)
 
         model = load_part(load_model, path)
+        if unpacked_bytes(model) <= _UNPACKED_BYTES:
+            keep_unpacked(model)
         processor = load_part(SpikeAudioProcessor.from_pretrained, path)
         decoder = None
         if not missing_parts(path, DETOKENIZER, VOCODER):

@@ -39,7 +39,8 @@ from spikeaudio.training.distillation import distill
 from spikeaudio.training.loop import TrainConfig
 from spikeaudio.training.perplexity import stream_losses
 
-Method = Literal["train", "gptq", "round"]
+Method = Literal["train", "blocks", "gptq", "round"]
+_WEIGHTS: dict[str, Any] = {"train": "real", "blocks": "train", "gptq": "gptq", "round": "round"}  # of `Preparation`
 HELD_OUT_EVERY = 10  # one example in so many measures and is seen by nothing else
 _MEASURED_TOKENS = 2048  # per batch of the measurement
 _NOT_COPIED = (
@@ -54,10 +55,12 @@ class SpikeSettings:
 
     Attributes:
         config: how the layers spike.
-        method: "train": round the weights, then learn from the dense model on that grid; "gptq" or "round": no
-            training.
-        steps: of training.
+        method: "train": round the weights, then learn from the dense model on that grid; "blocks": every block learns
+            the dense one's outputs on its grid, in the memory of one block; "gptq" or "round": no training.
+        steps: of the method "train".
         learning_rate: its peak.
+        passes: over the calibration examples, of the method "blocks".
+        weight_rate: learning rate of its weights (:mod:`spikeaudio.spiking.block_training`).
         batch_tokens: positions of a training batch, padding included.
         calibration_examples: so many of the examples, spread over the file, calibrate; all of them train.
         seed: of rotations and of the order of batches.
@@ -68,16 +71,18 @@ class SpikeSettings:
 
     config: GIFConfig
     method: Method = "train"
-    steps: int = 600
+    steps: int = 2000
     learning_rate: float = 2e-4  # 5e-4 first spoils what preparation kept
     batch_tokens: int = 1536
     calibration_examples: int = 128
+    passes: int = 20
+    weight_rate: float = 1e-3
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):
             raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {self.method!r}")
-        for name in ("steps", "batch_tokens", "calibration_examples"):
+        for name in ("steps", "batch_tokens", "calibration_examples", "passes"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -168,8 +173,9 @@ def convert(
     """
     pad = pad_token_id(dense)
     calibration = calibration_inputs(examples, settings, pad)
-    weights: Any = {"train": "real"}.get(settings.method, settings.method)
-    preparation = Preparation(weights=weights, seed=settings.seed)
+    preparation = Preparation(
+        _WEIGHTS[settings.method], passes=settings.passes, weight_rate=settings.weight_rate, seed=settings.seed
+    )
     report = calibrate(model, calibration, settings.config, preparation, work / "blocks")
     if settings.method == "train":
         _train(model, dense, batched(examples, settings.batch_tokens, pad), settings, work / "training")

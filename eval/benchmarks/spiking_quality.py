@@ -5,9 +5,10 @@
 
 Examples are those of :mod:`spikeaudio.data.examples` (recipes/tiny/make_examples.py draws them): TRAIN calibrates and
 trains, TEST measures. Gaps are relative to the dense model on the same examples, with their paired standard errors;
-WER is that of the transcription requests among them. `--outliers` first gives the dense model constant outlier
-channels that leave its function as it is (`spikeaudio.spiking.outliers`): a tiny model has none of its own.
-`--spiking` adds a finished checkpoint of `spikeaudio spike`.
+WER is that of the transcription requests among them, and so is its difference to the dense model's. `--outliers`
+first gives the dense model constant outlier channels that leave its function as it is
+(`spikeaudio.spiking.outliers`): a tiny model has none of its own. `--spiking` adds a finished checkpoint of
+`spikeaudio spike`.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from spikeaudio.training.perplexity import StreamLoss, stream_losses
 SALIENT = {"salient_share": 0.1}
 ROTATED = {"rotate": True}
 PREPARED = {"rotate": True, "shift": True}
-HEADER = ("row", "text gap, %", "audio gap, %", "WER, %", "spikes/input", "silent, %")
+HEADER = ("row", "text gap, %", "audio gap, %", "WER, %", "WER, points over dense", "spikes/input", "silent, %")
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,35 @@ class Row:
 
 
 @dataclass(frozen=True)
+class WordErrors:
+    """Errors and words of every recording."""
+
+    errors: list[int]
+    words: list[int]
+
+    @property
+    def rate(self) -> float:
+        """Micro word error rate in percent."""
+        return 100 * sum(self.errors) / max(1, sum(self.words))
+
+    def over(self, other: "WordErrors") -> tuple[float, float]:
+        """Points above another one's rate on the same recordings, and the standard error of this ratio of sums."""
+        gap = (sum(self.errors) - sum(other.errors)) / max(1, sum(self.words))
+        pairs = zip(self.errors, other.errors, self.words, strict=True)
+        residuals = torch.tensor([mine - theirs - gap * words for mine, theirs, words in pairs], dtype=torch.float64)
+        number = max(2, len(residuals))
+        variance = float(residuals.square().sum()) * number / (number - 1)
+        return 100 * gap, 100 * variance**0.5 / max(1, sum(self.words))
+
+
+@dataclass(frozen=True)
 class Result:
     """Figures of one row; gaps with their standard errors."""
 
     name: str
     gaps: dict[str, tuple[float, float]]
     wer: float
+    wer_gap: tuple[float, float]
     unary_rate: float
     silent_share: float
     seconds: float
@@ -78,7 +102,10 @@ def table() -> list[Row]:
         Row("rotated, GPTQ", GIFConfig(**ROTATED), gptq),
         Row("rotated, shifted, GPTQ", GIFConfig(**PREPARED), gptq),
         Row("the same, 10 % salient", GIFConfig(**PREPARED, **SALIENT), gptq),
+        Row("rotated, shifted, trained block by block", GIFConfig(**PREPARED), Preparation("train")),
         Row("W4A3, rotated, shifted, GPTQ", GIFConfig(levels=3, quanta=1.2, **PREPARED), gptq),
+        Row("W3A4, rotated, shifted, GPTQ", GIFConfig(weight_bits=3, **PREPARED), gptq),
+        Row("W3A3, rotated, shifted, GPTQ", GIFConfig(weight_bits=3, levels=3, quanta=1.2, **PREPARED), gptq),
         Row("SpikingBrain W8, unlimited counts", GIFConfig(neuron="spikingbrain", quanta=3.0, weight_bits=8), rounded),
         Row("preset w4a8, GPTQ", preset("w4a8"), gptq),
         Row("preset w4a4 (trained)", preset("w4a4"), None),
@@ -108,6 +135,7 @@ class Bench:
         self.batches = batched(read_examples(test, reader)[:limit], 2048, pad_token_id(self.dense))
         self.spoken = spoken_examples(test, self.speech.processor.transcription_request, limit)
         self.losses: dict[str, StreamLoss] = stream_losses(self.dense, self.batches)
+        self.words = self.word_errors(self.dense)
 
     def convert(self, row: Row, steps: int) -> Any:
         """The spiking model of a row."""
@@ -128,18 +156,23 @@ class Bench:
         with counting(model) as count:
             losses = stream_losses(model, self.batches)
         gaps = {stream: loss.gap(self.losses[stream]) for stream, loss in losses.items()}
-        total = count.total
-        return Result(name, gaps, self.wer(model), total.unary_rate, total.silent_share, time.perf_counter() - began)
+        total, words = count.total, self.word_errors(model)
+        seconds = time.perf_counter() - began
+        return Result(name, gaps, words.rate, words.over(self.words), total.unary_rate, total.silent_share, seconds)
 
-    def wer(self, model: Any) -> float:
-        """Micro word error rate in percent of the recordings to transcribe."""
+    def word_errors(self, model: Any) -> WordErrors:
+        """Of the recordings to transcribe that say something."""
         listener = SpikeAudio(model, self.speech.processor)
         texts: list[str] = []
         for first in range(0, len(self.spoken), 16):
             part = [path for path, _ in self.spoken[first : first + 16]]
             texts += listener.transcribe([self.speech.processor.load(path) for path in part], sampling_rate=16000)
         pairs = [(said, heard) for (_, said), heard in zip(self.spoken, texts, strict=True) if said]
-        return 100 * float(jiwer.wer([said for said, _ in pairs], [heard for _, heard in pairs]))
+        counts = [jiwer.process_words(said, heard) for said, heard in pairs]
+        return WordErrors(
+            [each.substitutions + each.deletions + each.insertions for each in counts],
+            [each.hits + each.substitutions + each.deletions for each in counts],
+        )
 
 
 def spoken_examples(path: Path, request: str, limit: int | None) -> list[tuple[Path, str]]:
@@ -159,7 +192,12 @@ def line(result: Result) -> str:
         f"{100 * result.gaps[name][0]:+.2f} ± {100 * result.gaps[name][1]:.2f}" if name in result.gaps else "-"
         for name in ("text", "audio")
     ]
-    figures = (f"{result.wer:.1f}", f"{result.unary_rate:.2f}", f"{100 * result.silent_share:.0f}")
+    figures = (
+        f"{result.wer:.1f}",
+        f"{result.wer_gap[0]:+.1f} ± {result.wer_gap[1]:.1f}",
+        f"{result.unary_rate:.2f}",
+        f"{100 * result.silent_share:.0f}",
+    )
     return f"| {' | '.join((result.name, *gaps, *figures))} |"
 
 
@@ -193,7 +231,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             done = {"perplexity": perplexities, "rows": [asdict(each) for each in (dense, *results)]}
             args.json.write_text(json.dumps(done, indent=1) + "\n")
 
-    dense = Result("dense", {name: (0.0, 0.0) for name in bench.losses}, bench.wer(bench.dense), 0.0, 0.0, 0.0)
+    none = (0.0, 0.0)
+    dense = Result("dense", dict.fromkeys(bench.losses, none), bench.words.rate, none, 0.0, 0.0, 0.0)
     show(line(dense))
     for row in table():
         if re.search(args.rows, row.name):

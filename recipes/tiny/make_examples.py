@@ -1,6 +1,6 @@
 """Examples for `spikeaudio spike` and for its evidence, drawn as the language model's training draws them.
 
-    python recipes/tiny/make_examples.py --corpus DIR --out DIR [--number 3000] [--split train]
+    python recipes/tiny/make_examples.py --corpus DIR --out DIR [--number 3000] [--split train] [--disturbed SHARE]
 
 Writes `examples.jsonl` (:mod:`spikeaudio.data.examples`) and the recordings that it names, as 16-bit wav files. Most of
 those to train on are new renderings (speed, gain, noise): what the language model says of clips that it knows by heart
@@ -31,7 +31,7 @@ from spikeaudio.data.corpus import PackedCorpus
 
 RATE = 16000
 LONGEST_SECONDS = 12.0
-DISTURBED = 0.75  # share of the recordings to train on that are new renderings
+DISTURBED = {"train": 0.75, "test": 0.0}  # share of the recordings that are new renderings
 
 
 class Examples:
@@ -45,7 +45,7 @@ class Examples:
     """
 
     def __init__(self, corpus: PackedCorpus, split: str, holdout_speaker: str, out: Path) -> None:
-        self.corpus, self.out, self.disturbed = corpus, out, DISTURBED if split == "train" else 0.0
+        self.corpus, self.out, self.disturbed = corpus, out, DISTURBED[split]
         self.drawn = 0
         rows = [row for row in corpus.select(split=split) if row.get("speaker") != holdout_speaker]
         self.rows = {
@@ -118,12 +118,15 @@ def main() -> None:
     parser.add_argument("--number", type=int, default=3000)
     parser.add_argument("--split", choices=["train", "test"], default="train")
     parser.add_argument("--holdout-speaker", default="theo")
+    parser.add_argument("--disturbed", type=float, help=f"share of new renderings, instead of {DISTURBED}")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     examples, rng = (
         Examples(PackedCorpus(args.corpus), args.split, args.holdout_speaker, args.out),
         np.random.default_rng(0),
     )
+    if args.disturbed is not None:
+        examples.disturbed = args.disturbed
     lines = [json.dumps(examples.draw(rng)) + "\n" for _ in tqdm(range(args.number), desc="examples", mininterval=5)]
     (args.out / "examples.jsonl").write_text("".join(lines))
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Train spikeaudio-tiny from nothing. Every stage resumes where it was stopped; a finished stage is skipped. Stages that do not need each
 # other run side by side, one thread each: two single-threaded processes beat one with two threads.
-# The step counts are those of the shipped checkpoint; more of the tokenizer pays most. SCALE shrinks corpus and steps alike: 0.01 tries
-# every stage in some minutes.
-#   [SCALE=0.01] recipes/tiny/run_all.sh DATA WORK CHECKPOINT        (about six hours on two cores; engines first: recipes/tiny/install_engines.sh)
+# The step counts are those of the shipped checkpoint; more of the tokenizer pays most. SCALE shrinks corpus and steps alike, to try
+# every stage.
+#   [SCALE=0.01] recipes/tiny/run_all.sh DATA WORK CHECKPOINT        (engines first: recipes/tiny/install_engines.sh)
+# About six hours on two cores: the stages' own times in the checkpoint's card, added up.
 set -euo pipefail
 data=$1 work=$2 out=$3
 here=$(dirname "$0")

@@ -52,7 +52,7 @@ class AffineNeuron(SalientNeuron):
         zero = (-low / scale).clamp(-_LARGEST_ZERO, _LARGEST_ZERO).round()
         counts = ((values[..., channels] / scale).round() + zero).clamp(0, largest)
         steps = UnarySteps(2**extra_bits, 2**self.bits - 1)
-        return Plane(counts.to(torch.int32), scale.float(), steps, channels, zero.to(torch.int32))
+        return Plane(counts.to(torch.int32), scale.float(), steps, channels, zero.to(torch.int32), largest)
 
     def extra_repr(self) -> str:
         return f"{self.num_channels}, bits={self.bits}+{self.extra_bits}, {len(self.salient_channels)} salient"

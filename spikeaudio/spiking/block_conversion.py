@@ -18,7 +18,9 @@ from functools import partial
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from spikeaudio.spiking.attention import set_attention
 from spikeaudio.spiking.block_stream import BlockStream, Observer
+from spikeaudio.spiking.block_training import train_block
 from spikeaudio.spiking.config import GIFConfig, threshold_of
 from spikeaudio.spiking.conversion import spiking_form
 from spikeaudio.spiking.conversion_report import BlockReport, LayerMeasurement
@@ -44,6 +46,7 @@ class BlockConversion:
         config: how the layers spike; thresholds that were searched for are written into its `layer_quanta`.
         preparation: how weights and channels are chosen.
         groups: names of the block's layers, one list for each input, in order of use.
+        dense: stream of the dense blocks, in front of the block, for weights that train; None: they do not.
     """
 
     def __init__(
@@ -54,29 +57,33 @@ class BlockConversion:
         config: GIFConfig,
         preparation: Preparation,
         groups: list[list[str]],
+        dense: BlockStream | None = None,
     ) -> None:
-        self._model, self._stream, self._index = model, stream, index
+        self._model, self._stream, self._index, self._dense = model, stream, index, dense
         self._config, self._preparation, self._groups = config, preparation, groups
         self._seconds: dict[str, float] = {}
 
     def restore(self, state: dict[str, Tensor], report: BlockReport) -> BlockReport:
-        """Put in what an earlier conversion made of the block, and move the stream behind it."""
+        """Put in what an earlier conversion made of the block, and move the streams behind it."""
+        self._advance_dense()
         config = self._final_config()
         for name in self._names():
             if self._preparation.quanta:
                 self._config.layer_quanta[name] = report.layers[name].quanta
             self._model.set_submodule(name, spiking_form(name, self._linear(name), config))
-        self._model.get_submodule(self._stream.names[self._index]).load_state_dict(state)
+        self._block().load_state_dict(state)
         self._stream.advance(self._index)
         return report
 
     def convert(self) -> BlockReport:
-        """Run all stages and move the stream behind the block.
+        """Run all stages and move the streams behind the block.
 
         Raises:
             ValueError: NaN or infinity in weights or inputs, or a Hessian that is not positive definite.
+            FloatingPointError: training diverged.
         """
         started = time.perf_counter()
+        targets = self._advance_dense()
         means = self._means() if self._config.shift else {}
         for name in self._names():
             self._set_spiking(name)
@@ -87,8 +94,10 @@ class BlockConversion:
         if self._preparation.quanta:
             self._choose_quanta()
         real = {name: self._layer(name) for name in self._names()}
-        for group in self._groups:
-            self._quantize(group)
+        training = self._train(targets) if self._preparation.weights == "train" else ()
+        if self._preparation.weights != "train":
+            for group in self._groups:
+                self._quantize(group)
         measured = {name: LayerMeasurement(layer) for name, layer in real.items()}
         self._stream.advance(self._index, {self._layer(name): each.add for name, each in measured.items()})
         for layer in real.values():
@@ -98,7 +107,27 @@ class BlockConversion:
             name: each.report(quanta.get(name, self._config.quanta), self._seconds[name])
             for name, each in measured.items()
         }
-        return BlockReport(layers, time.perf_counter() - started)
+        return BlockReport(layers, time.perf_counter() - started, training)
+
+    def _block(self) -> nn.Module:
+        block: nn.Module = self._model.get_submodule(self._stream.names[self._index])
+        return block
+
+    def _advance_dense(self) -> list[Tensor]:
+        """Outputs of the block while it still is dense, on inputs of dense blocks; none where nothing trains."""
+        if self._dense is None:
+            return []
+        set_attention(self._model, False)
+        outputs = self._dense.advance(self._index)
+        set_attention(self._model, self._config.attention)
+        return outputs
+
+    def _train(self, targets: list[Tensor]) -> tuple[float, ...]:
+        """Integer weights for all layers at once; errors of the block's outputs."""
+        started, names = time.perf_counter(), self._names()
+        errors = train_block(self._block(), self._stream, self._index, targets, self._config, self._preparation)
+        self._seconds.update(dict.fromkeys(names, (time.perf_counter() - started) / len(names)))
+        return errors
 
     def _names(self) -> list[str]:
         return [name for group in self._groups for name in group]

@@ -5,9 +5,10 @@
 `source` is found by watching which tensor a block receives: the block before it, or, where a branch leaves a
 trunk, an earlier one. The model's front (embeddings, adaptors, masks, rotary tables) runs once for every batch;
 after that only the inputs of the blocks whose turn is next are kept, so a model of any depth takes the memory of
-one block.
+one block, and twice that if a `twin` goes along.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -113,6 +114,31 @@ class BlockStream:
             sources.append(found[-1] if found else _FRONT)
         return [call.block for call in calls], sources
 
+    def __len__(self) -> int:
+        """Number of batches."""
+        return len(self._shared)
+
+    def twin(self) -> "BlockStream":
+        """A stream of its own at the same place, with the same blocks, masks and positions."""
+        twin = copy.copy(self)
+        twin._states = {source: list(states) for source, states in self._states.items()}
+        return twin
+
+    def tokens(self, number: int, states: Tensor) -> Tensor:
+        """What belongs to the N tokens of a batch that are no padding: (B, T, D) -> (N, D)."""
+        real = self._real[number]
+        return states.flatten(0, -2) if real is None else states[real]
+
+    def outputs(self, index: int, number: int) -> Tensor:
+        """Outputs (B, T, D) of the block for one batch, with gradients to its parameters; its inputs stay.
+
+        Args:
+            index: of the block, in order of `names`.
+            number: of the batch, below `len(self)`.
+        """
+        hidden = self._states[self._sources[index]][number]
+        return _hidden(self._order[index](hidden, **self._shared[number]))
+
     def observe(self, index: int, observers: Mapping[nn.Module, Observer]) -> None:
         """Run the block as far as the observed layers need; its inputs stay.
 
@@ -124,8 +150,12 @@ class BlockStream:
         for number, hidden in enumerate(inputs):
             self._run(index, number, hidden, observers, stop=True)
 
-    def advance(self, index: int, observers: Mapping[nn.Module, Observer] | None = None) -> None:
-        """Run the block and put its outputs in front of the blocks that read them; call it once, in order."""
+    def advance(self, index: int, observers: Mapping[nn.Module, Observer] | None = None) -> list[Tensor]:
+        """Run the block and put its outputs in front of the blocks that read them; call it once, in order.
+
+        Returns:
+            The outputs (B, T, D), for every batch, until the next call takes their places.
+        """
         source, later = self._sources[index], self._sources[index + 1 :]
         inputs = self._states[source] if source in later else self._states.pop(source)
         outputs = list(inputs) if source in later else inputs  # else each output takes the place of its input
@@ -133,16 +163,16 @@ class BlockStream:
             outputs[number] = self._run(index, number, hidden, observers or {}, stop=False)
         if index in later:
             self._states[index] = outputs
+        return outputs
 
     @torch.no_grad()
     def _run(
         self, index: int, number: int, hidden: Tensor, observers: Mapping[nn.Module, Observer], stop: bool
     ) -> Tensor:
-        real, waiting = self._real[number], set(observers)
+        waiting = set(observers)
 
         def hook(layer: nn.Module, args: tuple[Tensor, ...], outputs: Tensor) -> None:
-            tokens = [t.flatten(0, -2) if real is None else t[real] for t in (args[0], outputs)]
-            observers[layer](tokens[0], tokens[1])
+            observers[layer](self.tokens(number, args[0]), self.tokens(number, outputs))
             waiting.discard(layer)
             if stop and not waiting:
                 raise _Stop

@@ -7,6 +7,7 @@
     salient channels with the largest scores get more steps and their own range        `saliency`
     quanta  the threshold of least sum |x - decode(planes(x))|^2, per input            `threshold`
     weights W -> integers, rounded or by GPTQ on x^ = decode(planes(x))                `weight_grid`, `gptq`
+            or trained on their grid to give the dense block's outputs                 `block_training`
 
 Every stage is a switch of `GIFConfig` (what the checkpoint must know) or of `Preparation` (what only conversion
 must know). Inputs come from the blocks before, which spike already; inside of a block the layers are done in the
@@ -77,11 +78,14 @@ def calibrate(
     Raises:
         ValueError: a model that is packed already, layers that no calibration input reaches, a folder of another
             conversion, or the errors of the stages. After any error the model is half converted: load it again.
+        FloatingPointError: a block's training diverged.
     """
     config, preparation = copy.deepcopy(config), preparation or Preparation()
     config.packed = False
     if preparation.quanta and config.neuron != "gif":
         raise ValueError(f"a search for quanta is for the neuron 'gif', got {config.neuron!r}")
+    if preparation.weights == "train" and config.weight_bits == 2 and not preparation.weight_rate:
+        raise ValueError("ternary weights have no bounds that could learn: weight_rate must be above 0, got 0")
     _make_dense(model, config)
     groups = layers_by_input(model, config)
     set_attention(model, config.attention)
@@ -91,13 +95,14 @@ def calibrate(
         fuse_norms(model)
     model.eval()
     stream = BlockStream(model, batches)
+    dense = stream.twin() if preparation.weights == "train" else None
     archive = None
     if folder is not None:
         archive = BlockArchive(Path(folder), _fingerprint(model, config, preparation, stream.digest))
     report = ConversionReport()
     for index, name in enumerate(tqdm(stream.names, desc="spiking", unit="block", disable=None)):
         inside = [group for group in groups if group[0].startswith(f"{name}.")]
-        block = BlockConversion(model, stream, index, config, preparation, inside)
+        block = BlockConversion(model, stream, index, config, preparation, inside, dense)
         stored = archive.load(name) if archive is not None else None
         if stored is not None:
             report.blocks[name] = block.restore(*stored)

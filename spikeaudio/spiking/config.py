@@ -41,7 +41,7 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         salient_time_steps: their T.
         salient_coding: their steps.
         split_range: whether they and the others have each their own range; if not, both have that of the whole token.
-        weight_bits: 2 (ternary: -1, 0 or 1 times a scale), 4 or 8.
+        weight_bits: 2 (ternary: -1, 0 or 1 times a scale) to 8, packed back to back.
         group_size: inputs that share a weight scale; None: all of a row.
         targets: last parts of the names of the layers that spike; heads, embeddings and adaptors are not among them.
         rotate: whether R1 and R2 are fused into the weights (adaptors then end in a linear layer) and every down

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from spikeaudio.spiking.attention import set_attention
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.operand import KeptCodes
 from spikeaudio.spiking.rotation import end_in_linear
 
 _ROWS_AT_ONCE = 1024  # of a transform's matrix in float64
@@ -76,6 +77,23 @@ def spiking_form(name: str, dense: nn.Linear, config: GIFConfig) -> SpikingLinea
     if has_bias and dense.bias is None:
         layer.bias = nn.Parameter(like.new_zeros(dense.out_features), requires_grad=like.requires_grad)
     return layer
+
+
+def unpacked_bytes(model: nn.Module) -> int:
+    """Memory that `keep_unpacked` costs at most: four bytes for every packed weight of the model."""
+    packed = [layer for _, layer in spiking_layers(model) if isinstance(layer, PackedSpikingLinear)]
+    return sum(4 * layer.in_features * layer.out_features for layer in packed)
+
+
+def keep_unpacked(model: nn.Module) -> None:
+    """Let packed layers keep their weights unpacked from the first call on: faster, the same numbers, more memory.
+
+    For models whose weights fit in memory several times over (`unpacked_bytes`). Checkpoints stay packed, copies of the
+    model begin packed; what changed or moved is unpacked again (see `spikeaudio.spiking.operand`).
+    """
+    for _, layer in spiking_layers(model):
+        if isinstance(layer, PackedSpikingLinear):
+            layer.operand = KeptCodes()
 
 
 @torch.no_grad()

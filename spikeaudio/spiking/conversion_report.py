@@ -45,10 +45,18 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class BlockReport:
-    """One converted block: its layers by full name, and the seconds that all of it took."""
+    """One converted block.
+
+    Attributes:
+        layers: by full name.
+        seconds: that all of it took.
+        training: relative error of the block's outputs over every pass of its training
+            (:mod:`spikeaudio.spiking.block_training`); empty: it was not trained.
+    """
 
     layers: dict[str, LayerReport]
     seconds: float
+    training: tuple[float, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -57,7 +65,7 @@ class BlockReport:
     def from_json(cls, text: str) -> "BlockReport":
         stored = json.loads(text)
         layers = {name: LayerReport(**figures) for name, figures in stored["layers"].items()}
-        return cls(layers, stored["seconds"])
+        return cls(layers, stored["seconds"], tuple(stored["training"]))
 
 
 @dataclass

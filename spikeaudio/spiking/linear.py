@@ -10,20 +10,22 @@
 are `nn.Linear` with the dense layer's parameter names, so that adapters (peft) and parameter filters find them.
 """
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeaudio.spiking.execution import folded
+from spikeaudio.spiking.execution import Execution, folded, integer_product, product_type
 from spikeaudio.spiking.neuron import SpikingNeuron
+from spikeaudio.spiking.operand import Operand, UnpackedRows
 from spikeaudio.spiking.packing import pack, packed_width, unpack
-from spikeaudio.spiking.planes import Plane
+from spikeaudio.spiking.planes import Plane, spread
 
-Execution = Callable[[Plane, Tensor], Tensor]
-"""(plane of C channels, weight codes (O, C) int8) -> accumulators (..., O) int32."""
+_FEW_TOKENS = 8  # up to here, one product for all weight groups is faster than one for each
+_Part = tuple[Plane, Tensor | None, int | slice]
+"""Counts of one weight group or of several, which channels the plane has (where it has a zero point), which groups."""
 
 
 class SpikingLinear(nn.Linear):
@@ -85,7 +87,7 @@ class PackedSpikingLinear(SpikingLinear):
         in_features: C.
         out_features: O.
         neuron: turns inputs into spikes.
-        bits: of a weight: 2, 4 or 8.
+        bits: of a weight, 2 to 8.
         group_size: inputs that share a weight scale; None: all of them.
         bias: whether there is one.
         device: of the parameters.
@@ -96,6 +98,8 @@ class PackedSpikingLinear(SpikingLinear):
         weight: (O, bytes) uint8, packed codes (see `packing`); without gradient.
         weight_scale: (O, groups) float32, value of one weight step.
         execution: how accumulators come about; `folded` by default, `event_driven` gives the same numbers.
+        operand: where the codes come from when the layer runs; unpacked for every call by default, see
+            `spikeaudio.spiking.conversion.keep_unpacked`.
 
     Raises:
         ValueError: bits that cannot be packed, or a group size that does not divide C.
@@ -126,6 +130,7 @@ class PackedSpikingLinear(SpikingLinear):
             torch.ones(out_features, groups, dtype=torch.float32, device=device), requires_grad=False
         )
         self.execution: Execution = folded
+        self.operand: Operand = UnpackedRows()
 
     @classmethod
     def pack(
@@ -164,33 +169,62 @@ class PackedSpikingLinear(SpikingLinear):
 
     def accumulate(self, planes: list[Plane]) -> Tensor:
         """Sum over planes and weight groups of scaled integer accumulators: (..., O) float32."""
-        codes = self.codes()
+        weight, scale = self.weight, self.weight_scale
+        inputs = [part for plane in planes for part in self._parts(plane)]
+        types = {product_type(plane.largest, weight.device) for plane in planes}
+        dtype = torch.int8 if types == {torch.int8} and scale.shape[1] == 1 else torch.float32
+        outputs: list[Tensor] = []
+        first = 0
+        for codes in self.operand.rows(weight, self.in_features, self.bits, dtype):
+            last = first + codes.shape[0]
+            of_rows = scale if last - first == self.out_features else scale[first:last]
+            outputs.append(self._scaled_sums(inputs, codes, of_rows))
+            first = last
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=-1)
+
+    def _scaled_sums(self, inputs: list[_Part], codes: Tensor, scale: Tensor) -> Tensor:
+        """`accumulate` for some rows: codes (R, C), scale (R, G) -> (..., R)."""
+        largest_code = 2 ** (self.bits - 1)
+        by_group = codes.reshape(codes.shape[0], -1, self.group_size).movedim(1, 0) if scale.shape[1] > 1 else None
         total: Tensor | None = None
-        for plane in planes:
-            for group, inputs in enumerate(codes.reshape(self.out_features, -1, self.group_size).unbind(1)):
-                part, weight = self._in_group(plane, inputs, group)
-                if part is None:
-                    continue
-                sums = self.execution(part, weight)
-                if part.zero is not None:  # counts of silence: taken off again
-                    sums = sums - part.zero * weight.sum(1, dtype=torch.int32)
-                scaled = part.scale * (sums * self.weight_scale[:, group])
-                total = scaled if total is None else total + scaled
+        for plane, present, groups in inputs:
+            weight = codes if by_group is None else by_group[groups]
+            sums = self.execution(plane, weight, largest_code)  # (..., R), of several groups (G, ..., R)
+            if plane.zero is not None and present is not None:  # counts of silence: taken off again
+                sums = sums - plane.zero * integer_product(present, weight, largest_code, largest=1)
+            if isinstance(groups, int):
+                scaled = [plane.scale * (sums * scale[:, groups])]
+            else:
+                by_output = scale.T[groups].reshape(len(sums), *[1] * (sums.dim() - 2), -1)
+                scaled = list((plane.scale * (sums * by_output)).unbind())
+            for each in scaled:
+                total = each if total is None else total + each
         assert total is not None
         return total
 
-    def _in_group(self, plane: Plane, weight: Tensor, group: int) -> tuple[Plane | None, Tensor]:
-        """The part of a plane whose channels lie in a weight group, and their weights."""
-        first, last = group * self.group_size, (group + 1) * self.group_size
-        if plane.channels is None:
-            counts = plane.counts[..., first:last]
-            return Plane(counts, plane.scale, plane.steps, None, plane.zero), weight
-        inside = ((plane.channels >= first) & (plane.channels < last)).nonzero().squeeze(-1)
-        if not len(inside):
-            return None, weight
-        channels = plane.channels[inside]
-        part = Plane(plane.counts[..., inside], plane.scale, plane.steps, channels, plane.zero)
-        return part, weight[:, channels - first]
+    def _parts(self, plane: Plane) -> list[_Part]:
+        """A plane by weight groups: all at once for few tokens, one at a time for many."""
+        whole = spread(plane, self.in_features)
+        present = None if plane.zero is None else self._presence(plane)
+        num_groups, tokens = self.in_features // self.group_size, plane.counts.shape[:-1].numel()
+        if num_groups == 1:
+            return [(whole, present, 0)]
+        counts = self._by_group(whole.counts)
+        presence = None if present is None else self._by_group(present)
+        parts: list[int | slice] = [slice(None)] if tokens <= _FEW_TOKENS else list(range(num_groups))
+        return [
+            (replace(whole, counts=counts[part]), None if presence is None else presence[part], part) for part in parts
+        ]
+
+    def _presence(self, plane: Plane) -> Tensor:
+        """Counts of one token, 1 on the plane's channels and 0 on the others of the layer: (1, ..., C) int32."""
+        ones = plane.counts.new_ones(*[1] * (plane.counts.dim() - 1), plane.counts.shape[-1])
+        return spread(replace(plane, counts=ones), self.in_features).counts
+
+    def _by_group(self, counts: Tensor) -> Tensor:
+        """(..., C) -> (G, ..., C / G)."""
+        groups = self.in_features // self.group_size
+        return counts.reshape(*counts.shape[:-1], groups, self.group_size).movedim(-2, 0)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, bits={self.bits}, group_size={self.group_size}"

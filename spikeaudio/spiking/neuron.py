@@ -12,6 +12,7 @@ without a limit.
 
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,11 @@ class SpikingNeuron(nn.Module, ABC):
         return passing + error.detach().to(values.dtype)
 
 
+def _refresh(neuron: Any, _: Any) -> None:
+    """A load hook that can be pickled."""
+    neuron.refresh()
+
+
 class SalientNeuron(SpikingNeuron):
     """A neuron whose salient channels form a plane of their own.
 
@@ -76,7 +82,7 @@ class SalientNeuron(SpikingNeuron):
         self.register_buffer("salient", salient)
         self.register_buffer("salient_channels", torch.empty(0, dtype=torch.long), persistent=False)
         self.register_buffer("ordinary_channels", torch.empty(0, dtype=torch.long), persistent=False)
-        self.register_load_state_dict_post_hook(lambda module, _: module.refresh())  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_refresh)  # type: ignore[no-untyped-call]
         self.refresh()
 
     def reset_parameters(self) -> None:

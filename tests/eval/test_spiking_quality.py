@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from eval.benchmarks.spiking_quality import main, spoken_examples, table
+from eval.benchmarks.spiking_quality import WordErrors, main, spoken_examples, table
 from spikeaudio.audio import save_audio
 from spikeaudio.spike import SpikeSettings, spike
 from spikeaudio.spiking.preset import preset
@@ -40,6 +40,17 @@ def test_recordings_to_transcribe(data: Path) -> None:
     assert spoken_examples(data, "say", 1) == found[:1]
 
 
+def test_errors_over_another_models() -> None:
+    mine, theirs = WordErrors([3, 0, 2, 1], [10, 5, 8, 7]), WordErrors([1, 0, 2, 3], [10, 5, 8, 7])
+    assert mine.rate == pytest.approx(20) and mine.over(mine) == (0, 0)
+    assert mine.over(theirs)[0] == pytest.approx(0)
+    assert mine.over(theirs)[1] == pytest.approx(100 * (8 * 4 / 3) ** 0.5 / 30)  # differences 2, 0, 0, -2
+    many = WordErrors([2] * 100 + [0] * 100, [4] * 200), WordErrors([0] * 200, [4] * 200)
+    gap, error = many[0].over(many[1])
+    assert gap == pytest.approx(25) and error == pytest.approx(100 * 0.25 / 200**0.5, rel=0.01)
+    assert WordErrors([], []).over(WordErrors([], [])) == (0, 0)
+
+
 @pytest.mark.parametrize("outliers", [False, True])
 def test_rows_are_measured(
     tiny_checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], outliers: bool
@@ -48,7 +59,7 @@ def test_rows_are_measured(
     request.write_text(data.read_text().replace('"text": "say"', '"text": "please transcribe the following audio"'))
     arguments = ["--model", str(tiny_checkpoint), "--train", str(data), "--test", str(request), "--steps", "2"]
     for name in ("plain", "w4a4"):
-        main([*arguments, "--rows", name, "--json", str(tmp_path / f"{name}.json")] + ["--outliers"] * outliers)
+        main([*arguments, "--rows", f"{name}\\b", "--json", str(tmp_path / f"{name}.json")] + ["--outliers"] * outliers)
     printed = capsys.readouterr().out
     assert printed.count("| dense | +0.00 ± 0.00 | +0.00 ± 0.00 |") == 2
     for name in ("plain", "w4a4"):

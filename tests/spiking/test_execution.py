@@ -68,6 +68,18 @@ def test_every_kernel_gives_the_same_integers(size: int, int8: bool, monkeypatch
     assert torch.equal(execution.integer_product(counts, weight), expected.to(torch.int32))
 
 
+@pytest.mark.parametrize("tokens", [1, 5])
+@pytest.mark.parametrize("outputs", [1, 2, 48])
+def test_a_single_channel(tokens: int, outputs: int) -> None:
+    """A salient channel that is alone in its weight group; memory that was used before is not zero."""
+    counts = torch.arange(1, tokens + 1, dtype=torch.int32).unsqueeze(1)
+    weight = torch.arange(1, outputs + 1).unsqueeze(1).to(torch.int8)
+    for _ in range(20):
+        used = torch.full((tokens, outputs), 1e9)
+        del used
+        assert torch.equal(integer_product(counts, weight), counts * weight.T.to(torch.int32))
+
+
 def test_sums_that_might_not_fit_are_refused() -> None:
     with pytest.raises(OverflowError, match="may overflow int32"):
         integer_product(torch.full((1, 2), 2**24, dtype=torch.int32), torch.ones(1, 2, dtype=torch.int8))

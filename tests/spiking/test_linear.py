@@ -31,20 +31,37 @@ def quantized(layer: nn.Linear, bits: int, group_size: int) -> tuple[torch.Tenso
     return (grouped / scale.unsqueeze(-1)).round().flatten(1).to(torch.int8), scale
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-@pytest.mark.parametrize("columns", [1, 7, 8, 48])
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("columns", [1, 7, 8, 9, 31, 48])
 def test_packing_is_exact(bits: int, columns: int) -> None:
+    assert packed_width(columns, bits) == (columns * bits + 7) // 8
     codes = torch.randint(-(2 ** (bits - 1)), 2 ** (bits - 1), (5, columns), dtype=torch.int8)
     packed = pack(codes, bits)
     assert packed.shape == (5, packed_width(columns, bits)) and packed.dtype == torch.uint8
     assert torch.equal(unpack(packed, columns, bits), codes)
 
 
+@pytest.mark.parametrize(
+    "bits,codes,expected",
+    [
+        (2, [-2, -1, 0, 1, 1], [0b11_10_01_00, 0b11]),
+        (3, [-4, -3, 3, 0, 1, 2, -1, -2, 3], [0b11_001_000, 0b0_101_100_1, 0b010_011_11, 0b111]),
+        (4, [-8, 7, 0], [0b1111_0000, 0b1000]),
+        (5, [-16, 15, 1], [0b111_00000, 0b0_10001_11]),
+        (8, [-128, 127, 0], [0, 255, 128]),
+    ],
+)
+def test_bits_lie_back_to_back(bits: int, codes: list[int], expected: list[int]) -> None:
+    packed = torch.tensor([expected], dtype=torch.uint8)
+    assert torch.equal(pack(torch.tensor([codes], dtype=torch.int8), bits), packed)
+    assert unpack(packed, len(codes), bits).tolist() == [codes]
+
+
 def test_packing_refuses_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"4-bit codes lie in -8\.\.7, got 0\.\.8"):
         pack(torch.tensor([[0, 8]], dtype=torch.int8), 4)
-    with pytest.raises(ValueError, match="2, 4 or 8 bits, got 3"):
-        pack(torch.zeros(1, 1, dtype=torch.int8), 3)
+    with pytest.raises(ValueError, match="2 to 8 bits, got 9"):
+        pack(torch.zeros(1, 1, dtype=torch.int8), 9)
     with pytest.raises(ValueError, match="take 2 bytes a row, got 3"):
         unpack(torch.zeros(1, 3, dtype=torch.uint8), 4, 4)
 

@@ -82,6 +82,17 @@ def test_packed_checkpoint_reloads_bit_equal(
     assert stored["quant_method"] == "gif" and stored["packed"] is True
 
 
+def test_three_bit_weights_are_three_bits_on_disk(dense: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(dense, quantization_config=GIFConfig(weight_bits=3))
+    packed_in_place(model, model.config.quantization_config)
+    model.save_pretrained(tmp_path / "packed")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "packed")
+    layer = again.get_submodule(QUERIES)
+    assert layer.weight.shape == (layer.out_features, 3 * layer.in_features // 8)
+    assert torch.equal(layer.codes(), model.get_submodule(QUERIES).codes())
+    assert torch.equal(logits(again), logits(model))
+
+
 def test_two_stream_model(tiny_checkpoint: Path, tmp_path: Path) -> None:
     load = SpikeAudioForConditionalGeneration.from_pretrained
     model = load(tiny_checkpoint, quantization_config=GIFConfig())
@@ -157,7 +168,7 @@ def test_trainer_trains_real_weights(dense: Path, tmp_path: Path) -> None:
         ({"neuron": "lif"}, "neuron must be one of"),
         ({"coding": "rank"}, "coding must be one of"),
         ({"salient_share": 1.0}, r"salient_share must be in \[0, 1\)"),
-        ({"weight_bits": 3}, "2, 4 or 8 bits, got 3"),
+        ({"weight_bits": 9}, "2 to 8 bits, got 9"),
         ({"levels": 0}, "levels >= 1"),
         ({"quanta": -1.0}, "quanta must be positive"),
         ({"targets": []}, "targets is empty"),

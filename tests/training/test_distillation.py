@@ -49,7 +49,7 @@ def test_two_streams_add_up(tiny_checkpoint: Path) -> None:
     ids = torch.randint(10, 30, (2, 8))
     batch = {"input_ids": ids, "audio_input_ids": ids, "labels": ids, "audio_labels": ids}
     losses = distillation_loss(student, teacher, batch)
-    torch.testing.assert_close(losses["loss"].detach(), losses["logits"] + losses["audio_logits"])
+    torch.testing.assert_close(losses["loss"].detach(), 4 * losses["logits"] + losses["audio_logits"])
     assert min(losses["logits"], losses["audio_logits"]) > 0
 
 
