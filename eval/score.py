@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eval.finished_run import TaskCases
     from eval.judges.judge import Judge
     from eval.metrics.count import Metric
+    from eval.sample import Sample
     from eval.scores import Scores, TaskScores
 
 _FAILURES_SHOWN = 10
@@ -46,6 +47,23 @@ def score(run: Path, judge: "Judge | None" = None) -> "Scores":
     return scores
 
 
+def scored(run: Path, judge: str = "rules") -> "Scores":
+    """The scores of a run folder; scored first where they are missing or older than its predictions.
+
+    Args:
+        run: the folder.
+        judge: its name (`eval.judges.FORMS`), asked only where the run is scored.
+    """
+    from eval.judges import named
+    from eval.scores import Scores
+
+    done = run / "scores.json"
+    answers = [path.stat().st_mtime_ns for path in (*run.glob("predictions-*.jsonl"), *run.glob("samples.jsonl"))]
+    if done.is_file() and done.stat().st_mtime_ns >= max(answers, default=0):
+        return Scores.read(run)
+    return score(run, named(judge))
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders; none: the newest under runs/")
@@ -72,13 +90,16 @@ def main(args: argparse.Namespace) -> None:
             for key, reason in list(task.failed.items())[:_FAILURES_SHOWN]:
                 sys.stdout.write(f"{name}: sample {key} failed: {reason}\n")
             if len(task.failed) > _FAILURES_SHOWN:
-                sys.stdout.write(f"{name}: and {len(task.failed) - _FAILURES_SHOWN} more of {task.n} failed\n")
+                sys.stdout.write(
+                    f"{name}: and {len(task.failed) - _FAILURES_SHOWN} more of {len(task.samples)} failed\n"
+                )
         if scores.strays:
             sys.stdout.write(f"{scores.strays} predictions of samples that the run does not list were left out\n")
 
 
 def _score_task(name: str, task: "TaskCases", judge: "Judge") -> "TaskScores":
-    from eval.metrics import MEASURED, METRICS, cost_metric, metric
+    from eval.metrics import MEASURED, METRICS, cost_metrics, metric
+    from eval.metrics.count import NotMeasurable
     from eval.scores import TaskScores
 
     wanted = {key: metric(key, judge) for key in task.metrics}
@@ -88,24 +109,31 @@ def _score_task(name: str, task: "TaskCases", judge: "Judge") -> "TaskScores":
     for key, one in wanted.items():
         try:
             figure = _figure(one, task, f"{name} {key}")
-        except ImportError as error:
+        except (ImportError, NotMeasurable) as error:
             left_out[key] = str(error)
             continue
         if figure is None:
             left_out[key] = "it applies to none of the samples"
         else:
             figures[key] = figure
-    costs = sorted({key for case in task.cases if case.prediction for key in case.prediction.costs})
+    costs = cost_metrics(key for case in task.cases if case.prediction for key in case.prediction.costs)
     return TaskScores(
         job=task.job,
         language=task.language,
-        n=len(task.cases),
+        samples={case.sample.id: _content(case.sample) for case in task.cases},
         failed={case.sample.id: case.failure for case in task.cases if case.failure is not None},
         metrics=figures,
         measured=_present({key: _figure(METRICS[key], task, "") for key in MEASURED}),
-        costs=_present({key: _figure(cost_metric(key), task, "") for key in costs}),
+        costs=_present({key: _figure(one, task, "") for key, one in costs.items()}),
         left_out=left_out,
     )
+
+
+def _content(sample: "Sample") -> str:
+    """Digest of what was asked and would be right; where the recording lies does not matter."""
+    from eval.judgements import digest
+
+    return digest(sample.text or "", *sample.references, "", *sample.choices)[:12]
 
 
 def _figure(one: "Metric", task: "TaskCases", progress: str) -> "Figure | None":

@@ -18,7 +18,7 @@ class TaskScores:
     Attributes:
         job: what the model did.
         language: of its texts.
-        n: samples that were to be answered.
+        samples: those that were to be answered: digest of question and right answers by id.
         failed: why there is no answer, by sample id.
         metrics: figures by name, the headline first.
         measured: figures of time, which differ from run to run.
@@ -28,7 +28,7 @@ class TaskScores:
 
     job: str
     language: str
-    n: int
+    samples: dict[str, str]
     failed: dict[str, str]
     metrics: dict[str, Figure]
     measured: dict[str, Figure]

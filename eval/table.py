@@ -20,15 +20,15 @@ def markdown(runs: Mapping[str, Scores]) -> str:
         runs: scores by the name of their column.
     """
     rows = list(dict.fromkeys((task, metric) for scores in runs.values() for task, metric, _ in scores.figures()))
-    lines = [_line(["task", "metric", *runs]), _line(["---"] * (2 + len(runs)))]
+    lines = [line(["task", "metric", *runs]), line(["---"] * (2 + len(runs)))]
     for task, metric in rows:
-        lines.append(_line([task, metric, *(_cell(scores, task, metric) for scores in runs.values())]))
+        lines.append(line([task, metric, *(_cell(scores, task, metric) for scores in runs.values())]))
     for task, cost in dict.fromkeys(_costs(runs)):
         cells = []
         for scores in runs.values():
             figure = scores.tasks[task].costs.get(cost) if task in scores.tasks else None
             cells.append("-" if figure is None else f"{written_value(figure)} (n={figure.n})")
-        lines.append(_line([task, f"{cost} per audio second", *cells]))
+        lines.append(line([task, f"{cost} per audio second", *cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -58,5 +58,6 @@ def _cell(scores: Scores, task: str, metric: str) -> str:
     return f"{written_value(figure)} ({written_interval(figure)}; n={figure.n}{failed})"
 
 
-def _line(cells: list[str]) -> str:
+def line(cells: list[str]) -> str:
+    """One row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

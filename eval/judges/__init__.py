@@ -25,7 +25,8 @@ def named(name: str) -> Judge:
     if kind == "local" and rest:
         return LocalJudge(rest)
     if kind == "api" and "#" in rest:
-        return ApiJudge(*rest.rsplit("#", 1))
+        url, _, model = rest.rpartition("#")
+        return ApiJudge(url, model)
     if kind == "recorded" and "/" in rest:
         return Recorded(rest)
     raise ValueError(f"unknown judge {name!r}; expected {FORMS}")

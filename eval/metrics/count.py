@@ -7,6 +7,10 @@ from typing import Literal
 from eval.case import Case
 
 
+class NotMeasurable(Exception):
+    """A metric that cannot be computed for a task, whatever was answered; the message says why."""
+
+
 @dataclass(frozen=True)
 class Count:
     """One sample's part of a figure.

@@ -3,12 +3,8 @@
 from eval.case import Case
 from eval.metrics.count import Count
 
-# Names of `Prediction.costs` that have one in NeuroBench (arXiv:2304.04640), per sample; here they are summed.
-NEUROBENCH = {
-    "dense_operations": "SynapticOperations.Dense",
-    "effective_acs": "SynapticOperations.Effective_ACs",
-    "effective_macs": "SynapticOperations.Effective_MACs",
-}
+# Sums in `Prediction.costs` that NeuroBench (arXiv:2304.04640) has a name for; it gives them per sample.
+NEUROBENCH = {"dense_operations": "SynapticOperations.Dense"}
 
 
 def first_audio(case: Case) -> Count | None:
@@ -24,11 +20,16 @@ def real_time_factor(case: Case) -> Count | None:
 
 
 def cost(case: Case, name: str) -> Count | None:
-    """One counted figure over seconds of audio; None: not counted, or no length of audio is known."""
-    audio = _measured(case, "audio_seconds")
-    if case.prediction is None or name not in case.prediction.costs or not audio:
-        return None
-    return Count(float(case.prediction.costs[name]), audio)
+    """One counted sum over seconds of audio; None: it was not counted, or no length of audio is known."""
+    costs = case.prediction.costs if case.prediction else {}
+    audio = costs.get("audio_seconds") or _measured(case, "audio_seconds")
+    return Count(float(costs[name]), audio) if name in costs and audio else None
+
+
+def activation_sparsity(case: Case) -> Count | None:
+    """Silent elements over elements that could fire (NeuroBench's ActivationSparsity); None: none could."""
+    costs = case.prediction.costs if case.prediction else {}
+    return Count(costs["silent_elements"], costs["elements"]) if costs.get("elements") else None
 
 
 def _measured(case: Case, name: str) -> float | None:

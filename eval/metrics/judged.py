@@ -15,7 +15,8 @@ def by(judge: Judge) -> Metric:
         if case.failure is not None:
             return Count(float(judge.scale.lowest), 1.0, {"unusable": 0.0})
         reference = "\n".join(case.sample.references)
-        given = judge_answer(judge, case.judgements, case.sample.text or "", reference, case.text)
+        question = case.sample.text or case.sample.meta.get("prompt", "")  # what is said aloud may be written in meta
+        given = judge_answer(judge, case.judgements, question, reference, case.text)
         return Count(float(given.score), 1.0, {"unusable": float(not given.usable)})
 
     scale = f"{judge.scale.lowest} to {judge.scale.highest}"

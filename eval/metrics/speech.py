@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eval.case import Case
 from eval.judgements import Judgements, digest
-from eval.metrics.count import Count
+from eval.metrics.count import Count, NotMeasurable
 from eval.metrics.error_rate import word_errors, written
 from eval.right_answer import is_right
 
@@ -27,10 +27,10 @@ def heard(case: Case) -> str | None:
     """What the ear hears in the spoken answer; None where there is none.
 
     Raises:
-        ValueError: the task is not in English, the ear's only language.
+        NotMeasurable: the task is not in English, the ear's only language.
     """
     if case.language != "en":
-        raise ValueError(f"the ear hears English only, and the task's language is {case.language!r}")
+        raise NotMeasurable(f"the ear hears English only, and the task's language is {case.language!r}")
     return None if case.failure is not None or case.speech is None else hear(case.speech, case.judgements)
 
 

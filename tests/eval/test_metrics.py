@@ -10,7 +10,7 @@ from transformers.models.whisper.english_normalizer import BasicTextNormalizer
 from eval.case import Case
 from eval.judgements import Judgements, digest
 from eval.judges.rules import Rules
-from eval.metrics import METRICS, cost_metric, metric
+from eval.metrics import METRICS, cost_metrics, metric
 from eval.metrics.error_rate import character_errors, word_errors
 from eval.normalization import COUNTED_BY_CHARACTER, counted_units, normalize
 from eval.right_answer import chosen, is_right
@@ -114,7 +114,7 @@ def case(tmp_path: Path, text: str | None, job: str = "conversation", **rest: ob
 
 WORST = {
     "wer": 1, "accuracy": 0, "spoken_wer": 1, "spoken_accuracy": 0, "modality_gap": 1, "modality_gap_wer": 1,
-    "own_wer": 1, "dnsmos": 1, "judged": 0,
+    "own_wer": 1, "dnsmos": 1, "judge_score": 0,
 }  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def test_unknown_metric() -> None:
 
 def test_time_and_cost(tmp_path: Path) -> None:
     asked = case(tmp_path, "x", measured={"seconds": 3.0, "audio_seconds": 2.0}, costs={"tokens": 25.0})
-    factor, tokens = METRICS["real_time_factor"].measure(asked), cost_metric("tokens").measure(asked)
+    factor, tokens = METRICS["real_time_factor"].measure(asked), cost_metrics(["tokens"])["tokens"].measure(asked)
     assert factor and factor.numerator / factor.denominator == 1.5
     assert tokens and tokens.numerator / tokens.denominator == 12.5
     assert METRICS["first_audio_seconds"].measure(asked) is None

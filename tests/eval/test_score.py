@@ -91,12 +91,12 @@ def test_all_subsets_are_kept_and_nothing_leaks_between_samples(tmp_path: Path) 
 
 def test_equal_questions_are_different_samples(tmp_path: Path) -> None:
     samples = [Sample(key, text="what is this?", references=(key,)) for key in ("dog", "cat", "horse")]
-    HandMadeRun(tmp_path).task("qa", samples, ("accuracy", "judged"), job="aqa").predict(
+    HandMadeRun(tmp_path).task("qa", samples, ("accuracy", "judge_score"), job="aqa").predict(
         *(answer("qa", sample.id, "cat") for sample in samples)
     )
     metrics = score(tmp_path).tasks["qa"].metrics
-    assert metrics["accuracy"].n == metrics["judged"].n == 3
-    assert metrics["accuracy"].numerator == metrics["judged"].numerator == 1
+    assert metrics["accuracy"].n == metrics["judge_score"].n == 3
+    assert metrics["accuracy"].numerator == metrics["judge_score"].numerator == 1
 
 
 def test_scores_are_written_whole_and_read_again(tmp_path: Path) -> None:
@@ -135,3 +135,19 @@ def test_broken_folders_are_refused_by_name(tmp_path: Path, spoil, message: str)
     spoil(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         score(tmp_path)
+
+
+def test_the_ear_hears_english_only(tmp_path: Path) -> None:
+    run = HandMadeRun(tmp_path).task("tts", [Sample("a", text="你好")], ("spoken_wer",), job="tts", language="zh")
+    run.predict(answer("tts", "a", audio="a.wav"))
+    assert score(tmp_path).tasks["tts"].left_out["spoken_wer"].startswith("the ear hears English only")
+
+
+def test_what_was_counted_is_given_per_second_of_counted_audio(tmp_path: Path) -> None:
+    samples = [Sample(key, references=("x",)) for key in "abc"]
+    run = HandMadeRun(tmp_path).task("asr", samples, ("exact",))
+    counted = {"audio_seconds": 2.0, "tokens": 25.0, "elements": 100.0, "silent_elements": 60.0}
+    run.predict(answer("asr", "a", "x", costs=counted), answer("asr", "b", "x"))
+    costs = score(tmp_path).tasks["asr"].costs
+    assert costs["tokens"].value == 12.5 and costs["tokens"].n == 1 and "audio_seconds" not in costs
+    assert costs["ActivationSparsity"].value == 0.6
