@@ -123,7 +123,7 @@ def written_value(figure: Figure, value: float | None = None) -> str:
     shown = figure.value if value is None else value
     if figure.unit == "share":
         return f"{100 * shown:.1f} %"
-    text = f"{shown:,.3g}" if 0 < abs(shown) < 0.01 or abs(shown) >= 10000 else f"{shown:.2f}"
+    text = _short(shown)
     return f"{text} s" if figure.unit == "seconds" else text
 
 
@@ -132,6 +132,16 @@ def written_interval(figure: Figure) -> str:
     low, high = written_value(figure, figure.low), written_value(figure, figure.high)
     unit = low.partition(" ")[2]
     return f"{low.removesuffix(f' {unit}') if unit else low} to {high}"
+
+
+def _short(number: float) -> str:
+    """Three digits or two decimals: "0.00052", "12.50", "310 M"."""
+    if 0 < abs(number) < 0.01:
+        return f"{number:.3g}"
+    for prefix, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(number) >= size:
+            return f"{number / size:.4g} {prefix}"
+    return f"{number:.2f}"
 
 
 def _column(counts: Mapping[str, Count], name: str) -> interval.Vector:

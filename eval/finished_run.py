@@ -83,16 +83,36 @@ class FinishedRun:
         return cls(path, record, tasks, judgements, len(predictions.keys() - seen))
 
 
-def newest_runs(folder: Path, number: int = 1) -> list[Path]:
-    """The latest run folders under `folder`, newest first, by the time of their record.
+def newest_run(folder: Path) -> Path:
+    """The latest run folder under `folder`, by the time of its record.
 
     Raises:
         FileNotFoundError: there is none.
     """
+    return _newest_first(folder)[0]
+
+
+def newest_of_every_model(folder: Path) -> list[Path]:
+    """The latest run folder under `folder` and those of other models over the same tasks, one each, the latest last.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    found: dict[str, Path] = {}
+    suite = None
+    for run in _newest_first(folder):
+        record = json.loads((run / "record.json").read_text(encoding="utf-8"))
+        suite = suite or (record.get("suite"), sorted(record.get("tasks") or ()))
+        if suite == (record.get("suite"), sorted(record.get("tasks") or ())):
+            found.setdefault(json.dumps(record.get("model")), run)
+    return list(found.values())[::-1]
+
+
+def _newest_first(folder: Path) -> list[Path]:
     found = sorted(folder.glob("*/record.json"), key=lambda record: record.stat().st_mtime_ns, reverse=True)
     if not found:
         raise FileNotFoundError(f"no run under {folder}: python -m eval run writes one")
-    return [record.parent for record in found[:number]]
+    return [record.parent for record in found]
 
 
 def _predictions(run: Path) -> dict[tuple[str, str], Prediction]:

@@ -46,6 +46,10 @@ class Judgements:
             self._replies[judge, key] = reply
         return self._replies[judge, key]
 
+    def recall(self, judge: str, key: str) -> str | None:
+        """The recorded reply; None: there is none."""
+        return self._replies.get((judge, key))
+
     def judge_of(self, package: str) -> str:
         """Name/version of a judge that is a package: the installed version, else the one that was last recorded."""
         try:

@@ -76,12 +76,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Score runs and print their table."""
-    from eval.finished_run import newest_runs
+    from eval.finished_run import newest_run
     from eval.judges import named
     from eval.table import markdown
 
     judge = named(args.judge)
-    for run in args.runs or newest_runs(Path("runs")):
+    for run in args.runs or [newest_run(Path("runs"))]:
         scores = score(run, judge)
         sys.stdout.write(markdown({run.name: scores}) + "\n")
         for name, task in scores.tasks.items():

@@ -11,6 +11,10 @@ _COLUMNS = (
     "run", "task", "metric", "value", "low", "high", "macro", "subset_macro",
     "numerator", "denominator", "n", "failed", "subset",
 )  # fmt: skip
+_COSTS = (  # that tables show, in this order; `scores.json` has all
+    "tokens", "ActivationSparsity", "unary_operations", "dense_operations", "weight_bytes", "cache_bytes",
+    "picojoules_unary", "picojoules_dram",
+)  # fmt: skip
 
 
 def markdown(runs: Mapping[str, Scores]) -> str:
@@ -23,13 +27,7 @@ def markdown(runs: Mapping[str, Scores]) -> str:
     lines = [line(["task", "metric", *runs]), line(["---"] * (2 + len(runs)))]
     for task, metric in rows:
         lines.append(line([task, metric, *(_cell(scores, task, metric) for scores in runs.values())]))
-    for task, cost in dict.fromkeys(_costs(runs)):
-        cells = []
-        for scores in runs.values():
-            figure = scores.tasks[task].costs.get(cost) if task in scores.tasks else None
-            cells.append("-" if figure is None else f"{written_value(figure)} (n={figure.n})")
-        lines.append(line([task, f"{cost} per audio second", *cells]))
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + _costs(runs)
 
 
 def comma_separated(runs: Mapping[str, Scores]) -> str:
@@ -46,8 +44,24 @@ def comma_separated(runs: Mapping[str, Scores]) -> str:
     return out.getvalue()
 
 
-def _costs(runs: Mapping[str, Scores]) -> list[tuple[str, str]]:
-    return [(name, cost) for scores in runs.values() for name, task in scores.tasks.items() for cost in task.costs]
+def counted(runs: Mapping[str, Scores]) -> list[str]:
+    """Names of the costs that tables show, of those that any run has."""
+    found = {cost for scores in runs.values() for task in scores.tasks.values() for cost in task.costs}
+    return [cost for cost in _COSTS if cost in found]
+
+
+def _costs(runs: Mapping[str, Scores]) -> str:
+    """A row per task and run of what was counted; "" where nothing was."""
+    names = counted(runs)
+    if not names:
+        return ""
+    rows = [["task", "run", "n", *names], ["---"] * (3 + len(names))]
+    for run, scores in runs.items():
+        for name, task in scores.tasks.items():
+            if task.costs:
+                shown = [written_value(task.costs[cost]) if cost in task.costs else "-" for cost in names]
+                rows.append([name, run, str(max(figure.n for figure in task.costs.values())), *shown])
+    return "\nPer second of audio:\n\n" + "\n".join(line(row) for row in rows) + "\n"
 
 
 def _cell(scores: Scores, task: str, metric: str) -> str:

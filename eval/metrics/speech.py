@@ -23,6 +23,13 @@ def hear(path: Path, judgements: Judgements) -> str:
     return judgements.obtain(ear, digest(path.read_bytes()), lambda: _listen(path))
 
 
+def already_heard(case: Case) -> str | None:
+    """What the ear heard in the spoken answer when it was scored; None: it was not asked."""
+    if case.speech is None:
+        return None
+    return case.judgements.recall(case.judgements.judge_of("pocketsphinx"), digest(case.speech.read_bytes()))
+
+
 def heard(case: Case) -> str | None:
     """What the ear hears in the spoken answer; None where there is none.
 
