@@ -65,12 +65,12 @@ def compare(first: "Scores", second: "Scores", shared: bool = False) -> list[Com
             have nothing in common.
     """
     _check_same(first, second, shared)
-    rows = [
+    pairs = [
         _compared(name, metric, figure, second.tasks[name].metrics[metric])
         for name, metric, figure in first.figures()
         if name in second.tasks and metric in second.tasks[name].metrics
     ]
-    rows = [row for row in rows if row.n]
+    rows = [row for row in pairs if row is not None]
     if not rows:
         raise ValueError("the runs have no task, metric and sample in common")
     return rows
@@ -117,7 +117,8 @@ def main(args: argparse.Namespace) -> None:
         args.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
 
-def _compared(task: str, metric: str, first: "Figure", second: "Figure") -> Comparison:
+def _compared(task: str, metric: str, first: "Figure", second: "Figure") -> Comparison | None:
+    """The row; None: no sample is shared."""
     import numpy as np
 
     from eval.interval import difference, ratio
@@ -125,7 +126,7 @@ def _compared(task: str, metric: str, first: "Figure", second: "Figure") -> Comp
     keys = [key for key in first.samples if key in second.samples]
     left_out = len(first.samples.keys() ^ second.samples.keys())
     if not keys:
-        return Comparison(task, metric, *[float("nan")] * 6, "same", 0, left_out)
+        return None
     one, two = (np.array([figure.samples[key] for key in keys], dtype=np.float64) for figure in (first, second))
     found = difference((one[:, 0], one[:, 1]), (two[:, 0], two[:, 1]))
     better = "same"
@@ -164,9 +165,9 @@ def _check_same(first: "Scores", second: "Scores", shared: bool) -> None:
         if only := sorted(task.metrics.keys() ^ second.tasks[name].metrics.keys()):
             raise ValueError(f"task {name}: only one of the runs has {', '.join(only)} (--shared)")
         for metric, figure in task.metrics.items():
-            only = figure.samples.keys() ^ second.tasks[name].metrics[metric].samples.keys()
-            if only:
-                raise ValueError(f"task {name}, {metric}: only one of the runs has {_some(only)} (--shared)")
+            unshared = figure.samples.keys() ^ second.tasks[name].metrics[metric].samples.keys()
+            if unshared:
+                raise ValueError(f"task {name}, {metric}: only one of the runs has {_some(unshared)} (--shared)")
 
 
 def _some(samples: Collection[str]) -> str:

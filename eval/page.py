@@ -72,7 +72,7 @@ def _headline(tasks: Iterable[str], runs: Mapping[str, Scores]) -> str:
             effort = [task.measured.get("first_audio_seconds"), task.measured.get("real_time_factor")]
             effort += [task.costs.get(cost) for cost in costs]
             numbers = [_value(figure), _failures(task), *map(_plain, effort)]
-            labels = [f'<th scope="row">{_text(name)}</th>', _cell(_text(run)), _cell(_text(metric))]
+            labels = [f'<th scope="row">{_text(name)}</th>', _cell(_text(run), "name"), _cell(_text(metric))]
             rows.append(labels + [_cell(number, "number") for number in numbers])
     return _table(names, rows, "headline figures", first_number=3)
 

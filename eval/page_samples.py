@@ -3,6 +3,7 @@
 import html
 import random
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from eval.case import Case
@@ -21,7 +22,7 @@ class PageSamples:
 
     Args:
         runs: folders as read and their scores, by name.
-        per_task: samples of each task, one half the worst of the first run, the other drawn at random.
+        per_task: samples of each task, one half the worst of all runs in turn, the other drawn at random.
         room: bytes that recordings may take.
     """
 
@@ -39,12 +40,12 @@ class PageSamples:
 
     def _chosen(self, task: str, known: list[str]) -> dict[str, str]:
         """Why a sample is shown, by id."""
-        figures = [
-            next(iter(scores.tasks[task].metrics.values()), None)
+        rankings = [
+            next(iter(scores.tasks[task].metrics.values())).worst_first()
             for _, scores in self.runs.values()
-            if task in scores.tasks
+            if task in scores.tasks and scores.tasks[task].metrics
         ]
-        ranked = figures[0].worst_first() if figures and figures[0] is not None else []
+        ranked = list(dict.fromkeys(key for place in zip_longest(*rankings) for key in place if key is not None))
         chosen = dict.fromkeys(ranked[: (self.per_task + 1) // 2], "among the worst")
         rest = [key for key in known if key not in chosen]
         drawn = random.Random(0).sample(rest, min(len(rest), self.per_task - len(chosen)))

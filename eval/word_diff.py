@@ -16,7 +16,8 @@ def marked_words(reference: str, answer: str, language: str) -> tuple[str, str]:
     """
     said, wrote = counted_units(reference, language), counted_units(answer, language)
     space = "" if language in COUNTED_BY_CHARACTER else " "
-    left, right = [], []
+    left: list[str] = []
+    right: list[str] = []
     for kind, first, last, start, end in SequenceMatcher(None, said, wrote, autojunk=False).get_opcodes():
         for side, units, tag in ((left, said[first:last], "del"), (right, wrote[start:end], "ins")):
             text = html.escape(space.join(units))

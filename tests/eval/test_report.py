@@ -129,6 +129,17 @@ def test_worst_samples_come_first(tmp_path: Path) -> None:
     assert "4 of 40" in (tmp_path / "out" / "index.html").read_text()
 
 
+def test_the_worst_of_every_run_are_shown(tmp_path: Path) -> None:
+    for name, worst in (("one", "s03"), ("two", "s05")):
+        samples = [Sample(f"s{i:02d}", references=("red",)) for i in range(9)]
+        run = HandMadeRun(tmp_path / name).task("asr", samples, ("wer",))
+        run.predict(*(answer("asr", sample.id, "wrong" if sample.id == worst else "red") for sample in samples))
+        score(run.path)
+    report([tmp_path / "one", tmp_path / "two"], tmp_path / "out", per_task=4)
+    cards = re.findall(r"<h4>(s\d+) ", (tmp_path / "out" / "index.html").read_text())
+    assert cards[:2] == ["s03", "s05"] and len(cards) == 4
+
+
 def test_marked_words() -> None:
     assert marked_words("a big cat", "a cat sat", "de") == ("a <del>big</del> cat", "a cat <ins>sat</ins>")
     assert marked_words("x", "<b>", "de") == ("<del>x</del>", "")
