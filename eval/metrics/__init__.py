@@ -1,0 +1,52 @@
+"""Figures that a task can name; each is a function of one sample and its answer."""
+
+from collections.abc import Iterable
+
+from eval.judges.judge import Judge
+from eval.judges.rules import Rules
+from eval.metrics import accuracy, effort, error_rate, judged, signal, speech
+from eval.metrics.count import Metric
+
+METRICS = {
+    "wer": Metric("word error rate", "share", "lower", error_rate.written_word_errors),
+    "cer": Metric("character error rate", "share", "lower", error_rate.written_character_errors),
+    "accuracy": Metric("accuracy", "share", "higher", accuracy.written_accuracy),
+    "exact": Metric("exact match", "share", "higher", accuracy.exact_match),
+    "spoken_wer": Metric("word error rate heard", "share", "lower", speech.spoken_word_errors, beside="ear_wer"),
+    "ear_wer": Metric("the ear's own error rate", "share", "lower", speech.ear_word_errors),
+    "own_wer": Metric("heard against written", "share", "lower", speech.own_word_errors),
+    "spoken_accuracy": Metric("accuracy heard", "share", "higher", speech.spoken_accuracy),
+    "modality_gap": Metric("accuracy written minus heard", "share", "lower", speech.accuracy_gap),
+    "modality_gap_wer": Metric("error rate heard minus written", "share", "lower", speech.word_error_gap),
+    "dnsmos": Metric("DNSMOS (1 to 5)", "points", "higher", signal.spoken_dnsmos),
+    "stoi": Metric("STOI", "points", "higher", signal.copy_stoi),
+    "judge_score": judged.by(Rules()),
+    "first_audio_seconds": Metric("time to first audio", "seconds", "lower", effort.first_audio),
+    "real_time_factor": Metric("real-time factor", "points", "lower", effort.real_time_factor),
+}
+MEASURED = ("first_audio_seconds", "real_time_factor")  # of every task, where they were measured
+
+
+def metric(name: str, judge: Judge) -> Metric:
+    """The metric of that name, "judge_score" by this judge.
+
+    Raises:
+        ValueError: there is no such metric; the message lists all.
+    """
+    if name not in METRICS:
+        raise ValueError(f"unknown metric {name!r}; there are {', '.join(METRICS)}")
+    return judged.by(judge) if name == "judge_score" else METRICS[name]
+
+
+def cost_metrics(names: Iterable[str]) -> dict[str, Metric]:
+    """Figures of what predictions counted under these names: per second of audio, and how much stayed silent."""
+    counted = sorted(set(names) - {"audio_seconds"})
+    found = {name: _per_audio_second(name) for name in counted}
+    if "elements" in found:
+        found["ActivationSparsity"] = Metric("ActivationSparsity", "share", "higher", effort.activation_sparsity)
+    return found
+
+
+def _per_audio_second(name: str) -> Metric:
+    title = effort.NEUROBENCH.get(name, name.replace("_", " "))
+    return Metric(f"{title} per audio second", "points", "lower", lambda case: effort.cost(case, name))

@@ -1,0 +1,46 @@
+"""What a metric says of one sample, and of all: counts whose sums are divided."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from eval.case import Case
+
+
+class NotMeasurable(Exception):
+    """A metric that cannot be computed for a task, whatever was answered; the message says why."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """One sample's part of a figure.
+
+    Attributes:
+        numerator: errors, right answers, points, seconds ...
+        denominator: words, answers, seconds of audio ...; not below 0.
+        parts: of the numerator, such as substitutions.
+    """
+
+    numerator: float
+    denominator: float
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a results table.
+
+    Attributes:
+        title: for readers.
+        unit: a share of 1 (printed in percent), points of a scale, or seconds.
+        better: which way is good.
+        measure: one sample's count. A failed answer counts as the worst one. None: the figure does not apply to the
+            sample, for reasons that are in the sample, never in the answer (except for figures of time and cost).
+        beside: name of the metric that this one means nothing without; it is always computed along.
+    """
+
+    title: str
+    unit: Literal["share", "points", "seconds"]
+    better: Literal["lower", "higher"]
+    measure: Callable[[Case], Count | None]
+    beside: str | None = None
