@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from eval.manifest import checked, json_lines
+from eval.manifest import checked, json_lines, seen_from_here
 from eval.sample import Sample
 from eval.task import Job
 
@@ -101,7 +101,7 @@ def _seed_rows(path: Path) -> Iterator[tuple[int, Sample | ValueError]]:
             yield number, ValueError(f"expected id|prompt text|prompt wav|text, got {len(parts)} fields")
             continue
         name, prompt_text, prompt_audio, text = parts[:4]
-        meta = {"prompt_text": prompt_text, "prompt_audio": prompt_audio}
+        meta = {"prompt_text": prompt_text, "prompt_audio": seen_from_here(path.parent / prompt_audio)}
         yield number, Sample(name, None, text, (text,), (), meta)
 
 

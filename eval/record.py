@@ -22,7 +22,8 @@ from eval.store import check_format, write_whole
 from eval.task import Task
 
 _PACKAGES = ("spikeaudio", "torch", "transformers", "accelerate", "datasets", "numpy", "soundfile", "soxr")
-_STARTS = "starts"
+_START = ("date", "commit", "versions", "hardware")
+_RESUMED = "resumed"
 
 
 def make_record(
@@ -32,7 +33,7 @@ def make_record(
     settings: Settings,
     fingerprint: dict[str, Any],
 ) -> dict[str, Any]:
-    """A record as JSON, with one start: this one.
+    """A record as JSON: what the run is, and how it was started now.
 
     Raises:
         OSError: a recording cannot be read.
@@ -47,7 +48,8 @@ def make_record(
         "limit": settings.limit,
         "costs": settings.costs,
         "tasks": {task.name: _task(task, samples, settings.seed) for task, samples in tasks},
-        _STARTS: [_start()],
+        **_start(),
+        _RESUMED: [],
     }
 
 
@@ -64,7 +66,8 @@ def open_run(run: Path, record: dict[str, Any], tasks: list[tuple[Task, list[Sam
         found = json.loads(path.read_text(encoding="utf-8"))
         if differing := _differing(found, record):
             raise ValueError(f"{run} holds another run: {'; '.join(differing)}. Take another --out")
-        record = record | {_STARTS: found[_STARTS] + record[_STARTS]}
+        now = {name: record[name] for name in _START}
+        record = found | {_RESUMED: [*found[_RESUMED], now]}
     elif run.is_dir() and any(run.iterdir()):
         raise ValueError(f"{run} is not empty and no run: it has no record.json. Take another --out")
     write_whole(path, json.dumps(record, indent=1, ensure_ascii=False).encode() + b"\n")

@@ -2,7 +2,8 @@
 
 To resume a run that was stopped, in whatever way, give the same command again. Several processes share the work:
 
-    accelerate launch --num_processes 4 -m eval run --model MODEL --suite kimi
+    accelerate launch --num_processes 4 -m eval run --model MODEL --suite kimi    # one per GPU
+    torchrun --nproc_per_node 4 -m eval run --model MODEL --suite kimi            # on a CPU
 """
 
 import argparse
@@ -49,6 +50,7 @@ def main(args: argparse.Namespace) -> None:
         OSError: data or model are missing, or nothing can be written.
         Unavailable: the model cannot answer at all.
     """
+    import torch
     from accelerate import PartialState
 
     from eval.adapters import ADAPTERS
@@ -58,7 +60,7 @@ def main(args: argparse.Namespace) -> None:
     settings = Settings(args.seed, args.batch, args.limit, args.costs)
     names = SUITES[args.suite] if args.suite else tuple(args.tasks.split(","))
     tasks = [(task, drawn(task.samples(), settings.limit)) for task in find_tasks(names, args.data)]
-    state = PartialState()
+    state = PartialState(cpu=not torch.accelerator.is_available())
     adapter = ADAPTERS[args.adapter](args.model, str(state.device))
     check_able(adapter, [task for task, _ in tasks], settings)
     fingerprint = adapter.fingerprint()

@@ -79,18 +79,23 @@ class PipelineAdapter:
         }
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Exception]:
-        """Recognition in one batch, everything else one by one; greedy, and seeded where a model draws."""
-        if len(requests) == 1 or any(self._task_of[request.job] != _ASR for request in requests):
-            return [self._answer(request) for request in requests]
-        return list(self._recognize(requests))
+        """Whisper in one batch, everything else one by one; greedy, and seeded where a model draws.
+
+        Only Whisper's window is of one length: the pipeline of a CTC model would transcribe padding, too.
+        """
+        whisper = (
+            all(self._task_of[request.job] == _ASR for request in requests) and self._config.model_type == "whisper"
+        )
+        return list(self._recognize(requests)) if whisper else [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Answer:
         task = self._task_of[request.job]
         if task == _ASR:
             return self._recognize([request])[0]
+        pipe = self._pipeline(task)  # first: loading draws random numbers, too
         began = time.perf_counter()
         transformers.set_seed(request.seed)
-        answer = self._speak(request) if request.job == "tts" else self._reply(request)
+        answer = self._speak(pipe, request) if request.job == "tts" else self._reply(pipe, request)
         answer.measured["seconds"] = time.perf_counter() - began
         return answer
 
@@ -99,9 +104,9 @@ class PipelineAdapter:
         rate = pipe.feature_extractor.sampling_rate
         wavs = [self._heard(request, rate) for request in requests]
         options: dict[str, Any] = {}
-        if getattr(pipe.model.generation_config, "lang_to_id", None):
+        if getattr(getattr(pipe.model, "generation_config", None), "lang_to_id", None):
             options["generate_kwargs"] = {"language": requests[0].language, "task": "transcribe"}
-        if pipe.type == "seq2seq_whisper" and max(map(len, wavs)) > _LONG_SECONDS * rate:
+        if self._config.model_type == "whisper" and max(map(len, wavs)) > _LONG_SECONDS * rate:
             options["return_timestamps"] = True
         began = time.perf_counter()
         inputs = [{"raw": wav, "sampling_rate": rate} for wav in wavs]
@@ -112,13 +117,12 @@ class PipelineAdapter:
             for item, wav in zip(found, wavs, strict=True)
         ]
 
-    def _speak(self, request: Request) -> Answer:
-        said = self._pipeline("text-to-audio")(request.text)
+    def _speak(self, pipe: Any, request: Request) -> Answer:
+        said = pipe(request.text)
         wav, rate = np.asarray(said["audio"], np.float32).reshape(-1), int(said["sampling_rate"])
         return Answer(None, wav, rate, {"audio_seconds": len(wav) / rate})
 
-    def _reply(self, request: Request) -> Answer:
-        pipe = self._pipeline("any-to-any")
+    def _reply(self, pipe: Any, request: Request) -> Answer:
         text = _TRANSCRIBE if request.job == "asr" and request.text is None else request.text
         content: list[dict[str, Any]] = []
         seconds = 0.0

@@ -57,7 +57,7 @@ def test_seed_tts_eval(tmp_path: Path) -> None:
     path.write_text("common_1|what was said|prompt-wavs/p.wav|say this\ncommon_2|p|prompt-wavs/p.wav|that|wavs/t.wav\n")
     first, second = seed_tts_eval(path, "tts")
     assert (first.id, first.audio, first.text, first.references) == ("common_1", None, "say this", ("say this",))
-    assert second.meta == {"prompt_text": "p", "prompt_audio": "prompt-wavs/p.wav"}
+    assert second.meta == {"prompt_text": "p", "prompt_audio": str(tmp_path / "prompt-wavs" / "p.wav")}
     path.write_text("common_1|what was said|say this\n")
     with pytest.raises(ValueError, match=r"meta\.lst, line 1: expected id\|prompt text\|prompt wav\|text, got 3"):
         seed_tts_eval(path, "tts")

@@ -78,8 +78,9 @@ def test_stopped_ten_times_it_ends_the_same(larger: Path, tmp_path: Path) -> Non
     assert model.calls > 0
     run(larger, tmp_path / "often", idle := FakeAdapter())
     assert idle.calls == 0
-    starts = json.loads((tmp_path / "often" / "record.json").read_text())["starts"]
-    assert len(starts) == 12 and starts[0].keys() == {"date", "commit", "versions", "hardware"}
+    record = json.loads((tmp_path / "often" / "record.json").read_text())
+    assert len(record["resumed"]) == 11 and record["resumed"][0].keys() == {"date", "commit", "versions", "hardware"}
+    assert record["date"] <= record["resumed"][0]["date"] and len(record["commit"]) >= 40
 
 
 def test_two_processes_share_the_work(larger: Path, tmp_path: Path) -> None:

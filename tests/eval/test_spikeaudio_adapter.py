@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from spikeaudio import SpikeAudio
 from spikeaudio.audio import save_audio
 from spikeaudio.spike import SpikeSettings, spike
 from spikeaudio.spiking.conversion import spiking_layers
+from spikeaudio.spiking.planes import Plane
 from spikeaudio.spiking.preset import preset
 from tests.eval.conftest import write_tone
 from tests.eval.test_run import run
@@ -27,7 +29,7 @@ def spiking_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathF
     """The twin of the tiny checkpoint."""
     folder = tmp_path_factory.mktemp("spiking")
     lines = []
-    for name in ("a", "b"):
+    for name in "abcd":
         save_audio(folder / f"{name}.wav", torch.randn(8000, generator=torch.Generator().manual_seed(1)) * 0.1, 16000)
         asked = [{"type": "text", "text": "say"}, {"type": "audio", "path": f"{name}.wav"}]
         answered = [{"type": "text", "text": "hello"}]
@@ -119,12 +121,16 @@ def test_tokens_are_positions_of_the_trunk(dense: SpikeAudioAdapter, tmp_path: P
     assert 20 <= long - short <= 50  # 25 codes more to hear, and at most as many ids more to write
 
 
+def silent(plane: Plane) -> Plane:
+    return replace(plane, counts=torch.zeros_like(plane.counts))
+
+
 def test_an_empty_claim_is_refused(
     spiking_checkpoint: Path, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = SpikeAudio.from_pretrained(spiking_checkpoint)
     for _, layer in spiking_layers(model.model):
-        monkeypatch.setattr(layer, "planes", lambda values: [])
+        monkeypatch.setattr(layer, "planes", lambda values, planes=layer.planes: list(map(silent, planes(values))))
     adapter = SpikeAudioAdapter(model, spiking_checkpoint)
     with pytest.raises(Unavailable, match="not one spike fired in its first answer"):
         adapter.answer([request("asr", write_tone(tmp_path / "a.wav"))])
