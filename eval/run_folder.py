@@ -7,7 +7,8 @@
     RUN/scores.json              by `score`: figures with intervals, per-sample scores; written whole or not at all
     RUN/judgements.jsonl         append-only: what judges heard or said, by judge and key
 
-Scoring needs nothing but this folder and the recordings that samples name.
+Scoring needs nothing but this folder and the recordings that samples name: by the path that the user gave, or relative
+to the folder that the run was started in where they lie below it.
 """
 
 FORMAT = 1  # of all files; another one is refused by name

@@ -1,0 +1,122 @@
+"""Samples from the files of other toolkits, as they are; recordings are seen from the file's folder.
+
+    kimi_evalkit   Kimi-Audio-Evalkit's JSON Lines: index, audio_path, question, answer, subset (, audio_content)
+    seed_tts_eval  seed-tts-eval's lists: id|prompt text|prompt wav|text to say (|recording of it)
+    open_asr       CSV with the Open ASR Leaderboard's columns: audio_filepath, text (others: meta)
+
+Rows of `datasets`, VoiceBench among them, are read by :mod:`eval.rows`. None of these formats can say "nothing is
+said", so an empty transcript is an error here.
+"""
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eval.manifest import checked, json_lines, seen_from_here
+from eval.sample import Sample
+from eval.task import Job
+
+_CHOICE = re.compile(r"^\s*\(?[A-Z][).]\s*(.+?)\s*$", re.MULTILINE)
+_AUDIO_COLUMNS = ("audio_filepath", "audio_path", "file_name", "path", "audio")
+_TEXT_COLUMNS = ("text", "sentence", "normalized_text", "transcript", "transcription")
+
+
+def kimi_evalkit(path: Path, job: Job) -> list[Sample]:
+    """Samples of Kimi-Audio-Evalkit.
+
+    The question is kept for AQA, with the choices "(A) ..." that it lists; the other jobs ask their own. What is said
+    in a recording (`audio_content`) is given as meta.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is broken, named by number.
+    """
+    return checked(path, job, _kimi_rows(path, job))
+
+
+def seed_tts_eval(path: Path, job: Job) -> list[Sample]:
+    """Samples of seed-tts-eval: the text is the reference, too; the prompt is given as meta.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is broken, named by number.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    return checked(path, job, _seed_rows(path))
+
+
+def open_asr(path: Path, job: Job) -> list[Sample]:
+    """Samples of a CSV file with a column for the recording and one for what is said.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a column is missing, or a line is broken, named by number.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    return checked(path, job, _csv_rows(path))
+
+
+def choices_in(question: str) -> tuple[str, ...]:
+    """The choices that a question lists, one per line, as "(A) ...", "A) ..." or "A. ..."; less than two are none."""
+    found = tuple(_CHOICE.findall(question))
+    return found if len(found) > 1 else ()
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """One or several answers as texts."""
+    if value is None:
+        return ()
+    return tuple(str(item) for item in value) if isinstance(value, list | tuple) else (str(value),)
+
+
+def _kimi_rows(path: Path, job: Job) -> Iterator[tuple[int, Sample | ValueError]]:
+    for number, row in json_lines(path):
+        audio = row.get("audio_path")
+        recordings = texts(audio)
+        if "index" not in row or not recordings:
+            yield number, ValueError(f"expected index, audio_path, question and answer, got {sorted(row)}")
+        elif len(recordings) > 1:
+            yield number, ValueError(f"expected one recording, got {len(recordings)}")
+        elif job == "asr" and not str(row.get("answer") or "").strip():
+            yield number, ValueError("the transcript is empty")
+        else:
+            question = str(row.get("question") or "")
+            meta = {name: str(row[name]) for name in ("subset", "audio_content") if row.get(name)}
+            answers = tuple(answer for answer in texts(row.get("answer")) if answer.strip() or job == "aqa")
+            text = question if job == "aqa" and question else None
+            choices = choices_in(question) if job == "aqa" else ()
+            yield number, Sample(str(row["index"]), recordings[0], text, answers, choices, meta)
+
+
+def _seed_rows(path: Path) -> Iterator[tuple[int, Sample | ValueError]]:
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        parts = line.split("|")
+        if len(parts) not in (4, 5):
+            yield number, ValueError(f"expected id|prompt text|prompt wav|text, got {len(parts)} fields")
+            continue
+        name, prompt_text, prompt_audio, text = parts[:4]
+        meta = {"prompt_text": prompt_text, "prompt_audio": seen_from_here(path.parent / prompt_audio)}
+        yield number, Sample(name, None, text, (text,), (), meta)
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, Sample | ValueError]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        audio = next((name for name in _AUDIO_COLUMNS if name in (reader.fieldnames or ())), None)
+        text = next((name for name in _TEXT_COLUMNS if name in (reader.fieldnames or ())), None)
+        if audio is None or text is None:
+            raise ValueError(
+                f"{path} needs a column of {_AUDIO_COLUMNS} and one of {_TEXT_COLUMNS}, got {reader.fieldnames}"
+            )
+        for row in reader:
+            if not row[audio] or not (row[text] or "").strip() or None in row:
+                yield reader.line_num, ValueError(f"expected a recording and what is said in it, got {row}")
+                continue
+            meta = {name: value for name, value in row.items() if value and name not in (audio, text, "id")}
+            yield reader.line_num, Sample(row.get("id") or row[audio], row[audio], None, (row[text],), (), meta)

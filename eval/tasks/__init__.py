@@ -1,0 +1,72 @@
+"""Tasks by name, and suites of them. A new task is an entry in the file of its job, and its name in a suite."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from eval.task import Task
+from eval.tasks import aqa, asr, bundled, conversation, tts
+from eval.tasks.source import BundledSource, Source
+
+TASKS: dict[str, Task] = {task.name: task for file in (bundled, asr, aqa, tts, conversation) for task in file.TASKS}
+
+
+def _names(file: object) -> tuple[str, ...]:
+    return tuple(task.name for task in file.TASKS)  # type: ignore[attr-defined]
+
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "bundled": _names(bundled),
+    "asr": _names(asr),
+    "aqa": _names(aqa),
+    "tts": _names(tts),
+    "conversation": _names(conversation),
+    # The tasks of the table that the Kimi-Audio report publishes.
+    "kimi": (
+        "librispeech_clean",
+        "librispeech_other",
+        "fleurs_zh",
+        "fleurs_en",
+        "aishell1",
+        "aishell2",
+        "wenetspeech_meeting",
+        "wenetspeech_net",
+        "mmau",
+        "clothoaqa",
+        "vocalsound",
+        "nonspeech7k",
+        "meld",
+        "tut2017",
+        "cochlscene",
+        "openaudiobench_alpaca_eval",
+        "openaudiobench_llama_questions",
+        "openaudiobench_reasoning_qa",
+        "openaudiobench_trivia_qa",
+        "openaudiobench_web_questions",
+        "voicebench_alpacaeval_full",
+        "voicebench_commoneval",
+        "voicebench_sd_qa",
+        "mmsu",
+        "openbookqa",
+        "voicebench_advbench",
+        "voicebench_ifeval",
+    ),
+}
+
+
+def source_of(task: Task) -> Source | BundledSource:
+    """Where a declared task's samples are from."""
+    assert isinstance(task.samples, Source | BundledSource)
+    return task.samples
+
+
+def find_tasks(names: tuple[str, ...], data: Path | None = None) -> list[Task]:
+    """Tasks by name, their data below `data`.
+
+    Raises:
+        ValueError: there is no such task, or a name comes twice.
+    """
+    if unknown := [name for name in names if name not in TASKS]:
+        raise ValueError(f"no tasks called {unknown}; there are {sorted(TASKS)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"a task is named twice: {', '.join(names)}")
+    return [replace(TASKS[name], samples=source_of(TASKS[name]).at(data)) for name in names]

@@ -1,0 +1,33 @@
+"""The suite that the repository holds: all jobs, no download, minutes on two cores."""
+
+from pathlib import Path
+
+from eval.manifest import seen_from_here
+from eval.task import Job, Task
+from eval.tasks.source import BundledSource
+
+FOLDER = Path(__file__).resolve().parent.parent / "bundled"
+_CITATION = "made by the recipe of this repository (recipes/tiny)"
+
+
+def bundled(folder: Path) -> tuple[Task, ...]:
+    """The nine tasks whose manifests lie in `folder`."""
+
+    def task(name: str, job: Job, *metrics: str, request: str | None = None) -> Task:
+        source = BundledSource(Path(seen_from_here(folder / f"{name}.jsonl")), job)
+        return Task(f"bundled_{name}", job, source, metrics, request, citation=_CITATION)
+
+    return (
+        task("asr_questions", "asr", "wer", "cer", "exact"),
+        task("asr_open", "asr", "wer", "cer", "exact"),
+        task("noise", "asr", "accuracy"),
+        task("instrument", "aqa", "accuracy", request="which instrument is this"),
+        task("tempo", "aqa", "accuracy", request="is it fast or slow"),
+        task("count", "aqa", "accuracy", request="how many notes are there"),
+        task("tts", "tts", "spoken_wer", "dnsmos"),
+        task("conversation", "conversation", "accuracy", "modality_gap", "dnsmos"),
+        task("codec", "codec", "spoken_wer", "stoi", "dnsmos"),
+    )
+
+
+TASKS = bundled(FOLDER)

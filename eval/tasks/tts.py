@@ -1,0 +1,17 @@
+"""Texts to say: what an independent ear hears, and how it sounds."""
+
+from eval.task import Task
+from eval.tasks.source import Source
+
+_GET = (
+    "the archive linked from github.com/BytedanceSpeech/seed-tts-eval; its {} (meta.lst) with prompt-wavs/ beside it."
+)
+_METRICS = ("spoken_wer", "dnsmos")
+
+
+def _task(name: str, language: str) -> Task:
+    source = _GET.format(f"folder {language}/")
+    return Task(name, "tts", Source(name, "tts", source), _METRICS, language=language, citation=source)
+
+
+TASKS = (_task("seed_tts_eval_en", "en"), _task("seed_tts_eval_zh", "zh"))
