@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from eval.judgements import Judgements
-from eval.sample import Prediction, Sample
+from eval.sample import REFERENCE_AUDIO, Prediction, Sample
 from eval.task import Job
 
 _WRITTEN: frozenset[Job] = frozenset({"asr", "aqa", "conversation"})
@@ -58,7 +58,7 @@ class Case:
     @cached_property
     def reference_speech(self) -> Path | None:
         """Recording of the right words in the sample itself: ``meta["reference_audio"]``, or what a codec repeats."""
-        path = self.sample.meta.get("reference_audio") or (self.sample.audio if self.job == "codec" else None)
+        path = self.sample.meta.get(REFERENCE_AUDIO) or (self.sample.audio if self.job == "codec" else None)
         return Path(path) if path and Path(path).is_file() else None
 
     @property

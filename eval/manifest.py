@@ -8,11 +8,12 @@ Only `id` has to be there. What is wrong with a line is said with its number, be
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from eval.digest import digest, file_digest
-from eval.sample import Sample
+from eval.sample import REFERENCE_AUDIO, Sample
 from eval.task import Job
 
 _TEXTS = ("references", "choices")
@@ -46,8 +47,9 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for sample in samples:
             row = sample.to_dict()
-            if sample.audio is not None:
-                row["audio"] = Path(os.path.relpath(sample.audio, folder)).as_posix()
+            for names, name in ((row, "audio"), (row["meta"], REFERENCE_AUDIO)):
+                if names.get(name) is not None:
+                    names[name] = Path(os.path.relpath(names[name], folder)).as_posix()
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -115,17 +117,22 @@ def checked(path: Path, job: Job, rows: Iterable[tuple[int, Sample | ValueError]
 
 
 def located(sample: Sample, folder: Path, where: str) -> Sample:
-    """The sample with its recording seen from here: relative where it lies below the working folder.
+    """The sample with its recordings seen from here: relative where they lie below the working folder.
 
     Raises:
-        ValueError: the recording is missing.
+        ValueError: a recording is missing.
     """
-    if sample.audio is None:
-        return sample
-    path = folder / sample.audio
-    if not path.is_file():
-        raise ValueError(f"{where}: sample {sample.id!r} names a recording that is missing: {path}")
-    return Sample(**vars(sample) | {"audio": seen_from_here(path)})
+
+    def found(name: str) -> str:
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{where}: sample {sample.id!r} names a recording that is missing: {path}")
+        return seen_from_here(path)
+
+    audio = None if sample.audio is None else found(sample.audio)
+    reference = sample.meta.get(REFERENCE_AUDIO)
+    meta = sample.meta if reference is None else sample.meta | {REFERENCE_AUDIO: found(reference)}
+    return replace(sample, audio=audio, meta=meta)
 
 
 def seen_from_here(path: Path) -> str:

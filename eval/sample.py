@@ -9,6 +9,8 @@ A sample whose prediction failed, or has none, keeps its place in every denomina
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+REFERENCE_AUDIO = "reference_audio"  # key of `Sample.meta`: path of a recording of the right words
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -20,7 +22,8 @@ class Sample:
         text: what to say aloud (TTS), or the question about the recording (AQA); None: the task's own request.
         references: right answers, any of which will do; for ASR the words, "" where nothing is said.
         choices: of a multiple-choice question; empty: free answer.
-        meta: what else is known, such as subset, speaker or domain; figures are also given by `meta["subset"]`.
+        meta: what else is known, such as subset, speaker or domain; figures are also given by `meta["subset"]`, and an
+            independent ear's errors stand beside those on `meta["reference_audio"]`, the same words said by a teacher.
     """
 
     id: str

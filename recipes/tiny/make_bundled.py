@@ -104,7 +104,14 @@ class Bundle:
             )
         spoken = self.pick(20, 5, kind="answer", voice=TTS_VOICE)
         said = [self.heard(row) for row in spoken]
-        self.write("tts", [sample | {"text": sample["references"][0]} for sample in said])
+        self.write(
+            "tts",
+            [
+                {"id": sample["id"], "text": sample["references"][0], "references": sample["references"]}
+                | {"meta": sample["meta"] | {"reference_audio": sample["audio"]}}
+                for sample in said
+            ],
+        )
         self.write("codec", said)
 
     def voices(self, kind: str) -> set[str]:
