@@ -56,13 +56,20 @@ def test_empty_references_only(tmp_path: Path) -> None:
 
 def test_shards_doubles_and_a_torn_line(tmp_path: Path) -> None:
     run = HandMadeRun(tmp_path).task("asr", [Sample(key, references=(key,)) for key in "ab"], ("wer",))
-    run.predict(answer("asr", "a", error="out of memory")).predict(answer("asr", "a", "a"), rank=1)
+    run.predict(answer("asr", "a", "a"), rank=1)
     run.predict(answer("asr", "a", "a"), answer("asr", "stranger", "x"), rank=2)
     with (tmp_path / "predictions-2.jsonl").open("a") as file:
         file.write('{"task": "asr", "id": "b", "te')
     scores = score(tmp_path)
     assert scores.tasks["asr"].metrics["wer"].n == 2 and scores.tasks["asr"].failed == {"b": "no prediction"}
     assert scores.tasks["asr"].metrics["wer"].value == 0.5 and scores.strays == 1
+
+
+def test_two_answers_to_one_sample_are_refused(tmp_path: Path) -> None:
+    run = HandMadeRun(tmp_path).task("asr", [Sample("a", references=("a",))], ("wer",))
+    run.predict(answer("asr", "a", error="out of memory")).predict(answer("asr", "a", "a"), rank=1)
+    with pytest.raises(ValueError, match="another answer to asr 'a' is stored already"):
+        score(tmp_path)
 
 
 def test_a_line_separator_in_an_answer_is_no_line(tmp_path: Path) -> None:
@@ -123,10 +130,13 @@ def test_a_missing_package_leaves_out_a_metric_by_name(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     "spoil,message",
     [
-        (lambda run: (run / "record.json").unlink(), "no run folder"),
-        (lambda run: (run / "record.json").write_text('{"format": 99}'), "has format 99"),
+        (lambda run: (run / "record.json").unlink(), "is not a run: it has no record.json"),
+        (lambda run: (run / "record.json").write_text('{"format": 99}'), "was written in format 99"),
         (lambda run: (run / "samples.jsonl").write_text(""), "lists no sample"),
-        (lambda run: (run / "predictions-0.jsonl").write_text("oops\n{}\n"), r"predictions-0.jsonl, line 1 is no JSON"),
+        (
+            lambda run: (run / "predictions-0.jsonl").write_text("oops\n{}\n"),
+            r"predictions-0.jsonl, line 1 is not a prediction",
+        ),
         (lambda run: (run / "samples.jsonl").write_text((run / "samples.jsonl").read_text() * 2), "listed twice"),
     ],
 )
