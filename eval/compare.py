@@ -34,7 +34,7 @@ class Comparison:
         low: of the 95 % interval of `value`.
         high: the same.
         p: two-sided.
-        better: whether the second is better, worse ("worse") or neither ("same": the interval holds 0).
+        better: whether the second is better, worse ("worse") or neither ("-": the interval holds 0).
         n: shared samples.
         left_out: samples that only one of the runs has.
     """
@@ -129,7 +129,7 @@ def _compared(task: str, metric: str, first: "Figure", second: "Figure") -> Comp
         return None
     one, two = (np.array([figure.samples[key] for key in keys], dtype=np.float64) for figure in (first, second))
     found = difference((one[:, 0], one[:, 1]), (two[:, 0], two[:, 1]))
-    better = "same"
+    better = "-"
     if found.interval.low > 0 or found.interval.high < 0:
         better = "better" if (found.value > 0) == (first.better == "higher") else "worse"
     return Comparison(
