@@ -158,7 +158,8 @@ def _wilson(right: float, samples: int) -> Interval:
     share, z2 = right / samples, _Z95**2
     centre = (share + z2 / (2 * samples)) / (1 + z2 / samples)
     half = _Z95 / (1 + z2 / samples) * math.sqrt(share * (1 - share) / samples + z2 / (4 * samples**2))
-    return Interval(max(0.0, centre - half), min(1.0, centre + half))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Interval(min(low, share), max(high, share))  # of none or all right, the end is the share but for rounding
 
 
 def _is_share(numerators: Vector, denominators: Vector) -> bool:

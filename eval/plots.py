@@ -37,7 +37,8 @@ def error_by_task(runs: Mapping[str, Scores]) -> str | None:
         of_run = [(tasks.index(name), error) for other, name, error in rows if other == run]
         height = [place + 0.62 * ((index + 0.5) / len(runs) - 0.5) for place, _ in of_run]
         value = [error[0] for _, error in of_run]
-        reach = [[error[0] - error[1] for _, error in of_run], [error[2] - error[0] for _, error in of_run]]
+        # A percentile interval need not hold its figure.
+        reach = [[max(0.0, sign * (error[0] - error[end])) for _, error in of_run] for sign, end in ((1, 1), (-1, 2))]
         style = {"color": _COLOURS[index % 6], "marker": _MARKS[index % 6], "label": run}
         axes.errorbar(value, height, xerr=reach, linestyle="none", capsize=3, markersize=5, **style)
     axes.set_yticks(range(len(tasks)), tasks)

@@ -89,3 +89,11 @@ def test_mcnemar_is_the_exact_binomial_test() -> None:
     assert mcnemar(9, 1) == pytest.approx(22 / 1024)
     first, second = np.array([0.0] * 9 + [1.0] * 3), np.array([1.0] * 9 + [0.0] + [1.0] * 2)
     assert difference((first, np.ones(12)), (second, np.ones(12))).p == mcnemar(9, 1)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7, 10, 36, 40, 100])
+def test_a_share_lies_in_its_interval(samples: int) -> None:
+    for right in range(samples + 1):
+        numerators = np.array([1.0] * right + [0.0] * (samples - right))
+        found = interval(numerators, np.ones(samples))
+        assert 0 <= found.low <= right / samples <= found.high <= 1

@@ -6,6 +6,7 @@ import html.parser
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from eval import report as verb
 from eval.finished_run import newest_of_every_model
 from eval.model_index import model_index
+from eval.plots import error_by_task
 from eval.published_table import PublishedTable
 from eval.report import report
 from eval.sample import Sample
@@ -106,6 +108,13 @@ def test_the_page_holds_everything_and_runs_nothing(tmp_path: Path) -> None:
     assert "is not at hand" in page and "dense: 2 of 3 samples failed" in page
     links = {attributes["href"] for tag, attributes in reader.tags if tag == "a"}
     assert links <= {f"#{attributes['id']}" for _, attributes in reader.tags if attributes.get("id")}
+
+
+def test_a_figure_outside_of_its_interval_is_drawn(tmp_path: Path) -> None:
+    scores = score(scored_run(tmp_path / "run"))
+    for task in scores.tasks.values():
+        task.metrics.update({name: replace(each, low=each.value + 0.1) for name, each in task.metrics.items()})
+    assert error_by_task({"run": scores})
 
 
 def test_a_full_page_says_so(tmp_path: Path) -> None:
