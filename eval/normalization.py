@@ -4,18 +4,17 @@
     zh ja yue th lo my  Whisper's BasicTextNormalizer, letters split: characters are counted, not words
     any other           Whisper's BasicTextNormalizer
 
-All are from transformers; the rules are those of Radford et al. 2022, appendix C (arXiv:2212.04356).
+The rules are those of Radford et al. 2022, appendix C (arXiv:2212.04356); classes are transformers', and the list of
+1,739 British and American spellings, which transformers leaves to checkpoints, is that of the package
+whisper-normalizer: a score needs no download and does not change with one.
 """
 
 import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
+from importlib.resources import files
 
-# British -> American, 1739 words: english.json of openai/whisper (MIT licence), which on the hub lies beside a
-# checkpoint; kept here, so that a score needs no download and never changes with one.
-SPELLING = Path(__file__).parent / "data" / "american_spelling.json"
 COUNTED_BY_CHARACTER = frozenset({"zh", "ja", "yue", "th", "lo", "my"})
 
 
@@ -25,6 +24,9 @@ def normalize(text: str, language: str) -> str:
     Args:
         text: any.
         language: ISO 639-1.
+
+    Raises:
+        ImportError: with the install hint, if the list of spellings is missing and the language is English.
     """
     return " ".join(_normalizer(language)(text).split())
 
@@ -50,5 +52,15 @@ def _normalizer(language: str) -> Callable[[str], str]:
     from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
     if language == "en":
-        return EnglishTextNormalizer(json.loads(SPELLING.read_text(encoding="utf-8")))
+        return EnglishTextNormalizer(_american_spelling())
     return BasicTextNormalizer(split_letters=language in COUNTED_BY_CHARACTER)
+
+
+def _american_spelling() -> dict[str, str]:
+    """British -> American."""
+    try:
+        listed = files("whisper_normalizer") / "normalizers" / "english.json"
+    except ModuleNotFoundError as error:
+        raise ImportError("English scores need whisper-normalizer: pip install spikeaudio[eval]") from error
+    spelling: dict[str, str] = json.loads(listed.read_text(encoding="utf-8"))
+    return spelling
