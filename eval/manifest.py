@@ -61,8 +61,11 @@ def checksum(samples: Sequence[Sample]) -> str:
     """
     rows = []
     for sample in samples:
-        audio = None if sample.audio is None else file_digest(sample.audio)
-        rows.append(sample.to_dict() | {"audio": audio})
+        row = sample.to_dict()
+        for names, name in ((row, "audio"), (row["meta"], REFERENCE_AUDIO)):
+            if names.get(name) is not None:
+                names[name] = file_digest(names[name])
+        rows.append(row)
     return digest(rows)
 
 

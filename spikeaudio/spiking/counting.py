@@ -190,8 +190,6 @@ class _SpikingAttentionCounter:
         visible = q.counts.new_ones(rows, 1, new, past, dtype=torch.bool)
         if mask is not None:
             visible = (mask[..., :past] > torch.finfo(mask.dtype).min / 2).expand_as(visible)
-        elif new > 1:
-            visible = visible.tril(past - new)
         seen = visible.float() @ (k.counts != 0).float()  # (B, H, T, d): keys that a query's channel meets
         filled = (v.counts != 0).sum(-1).unsqueeze(2)  # (B, H, 1, S): channels that an attention weight meets
         pairs = heads * int(visible.sum())

@@ -78,6 +78,22 @@ def test_what_a_job_needs(tmp_path: Path) -> None:
         read_samples(tmp_path / "gone.jsonl", "asr")
 
 
+def test_a_teachers_recording_is_a_recording(tmp_path: Path) -> None:
+    line = json.dumps({"id": "a", "text": "two", "meta": {"reference_audio": "a.wav"}})
+    [one] = read_samples(manifest(tmp_path / "one", line), "tts")
+    assert one.meta["reference_audio"] == str(tmp_path / "one" / "a.wav")
+    write_samples(tmp_path / "one" / "again.jsonl", [one])
+    assert read_samples(tmp_path / "one" / "again.jsonl", "tts") == [one]
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    [other] = read_samples(tmp_path / "two" / "manifest.jsonl", "tts")
+    assert checksum([one]) == checksum([other]), "where it lies does not matter"
+    write_tone(tmp_path / "two" / "a.wav", hertz=441)
+    assert checksum([one]) != checksum([other])
+    (tmp_path / "two" / "a.wav").unlink()
+    with pytest.raises(ValueError, match=r"line 1: sample 'a' names a recording that is missing: .*a\.wav"):
+        read_samples(tmp_path / "two" / "manifest.jsonl", "tts")
+
+
 def test_checksum_is_of_contents(tmp_path: Path) -> None:
     first = read_samples(manifest(tmp_path / "one", row()), "asr")
     shutil.copytree(tmp_path / "one", tmp_path / "two")

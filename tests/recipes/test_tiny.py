@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import encode_corpus
+import make_bundled
 import make_corpus
 import make_examples
 import numpy as np
@@ -18,6 +19,7 @@ from questions import facts, number
 from safetensors.torch import save_file
 from train_tokenizer import BATCH_SECONDS, Batches, grow
 
+from eval.manifest import read_samples
 from eval.tiny_floors import Floors
 from spikeaudio import SpikeAudioConfig
 from spikeaudio.data.corpus import PackedCorpus
@@ -344,3 +346,17 @@ def test_lm_batches_depend_on_the_step_alone(examples: train_lm.Examples, corpus
         one, other = examples.batch(step), again.batch(step)
         assert all(torch.equal(one[name], other[name]) for name in one)
         assert len(one["input_ids"]) == train_lm.BATCH
+
+
+def test_the_bundled_suite_names_its_recordings(corpus: PackedCorpus, tmp_path: Path) -> None:
+    for row in corpus.rows:
+        row["split"] = "test"
+    bundle = make_bundled.Bundle(corpus, tmp_path / "out")
+    rows = bundle.pick(2, 0, kind=("question", "answer", "open", "digit"))
+    assert rows == bundle.pick(2, 0, kind=("question", "answer", "open", "digit"))
+    assert len({row["text"] for row in rows}) == 2
+    bundle.write("asr_open", [bundle.heard(row) for row in rows])
+    samples = read_samples(tmp_path / "out" / "asr_open.jsonl", "asr")
+    assert [sample.references for sample in samples] == [(row["text"],) for row in rows]
+    with pytest.raises(ValueError, match="need 99: was it made with --scale 1"):
+        bundle.pick(99, 0, kind="music")

@@ -142,6 +142,8 @@ def test_spiking_attention_by_hand() -> None:
     events = [(c.total_attention.unary_events, c.total_attention.silent_elements) for c in (again, count)]
     assert events[0] == events[1]
     assert again.total_attention.unary_operations == expected["unary"]
+    pairs, outputs = 2 * heads * (1 + 2 + 3 + 4), 2 * heads * 4 * size
+    assert total.dequantization_operations == 3 * pairs + outputs  # scales of q, k and v; of w
 
 
 def test_what_fires_is_counted_behind_the_transform() -> None:
