@@ -103,7 +103,10 @@ def test_training_brings_blocks_closer_to_the_dense_ones(tiny_checkpoint: Path, 
         assert error == pytest.approx(during[-1], rel=0.1), "packed as it trained"
 
 
-def test_the_dense_stream_is_dense_and_not_that_of_the_spiking_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("attention", [False, True])
+def test_the_dense_stream_is_dense_and_not_that_of_the_spiking_blocks(
+    monkeypatch: pytest.MonkeyPatch, attention: bool
+) -> None:
     """Targets of every block are the rotated model's own hidden states."""
     model, batches = qwen2(), text_batches()[:1]
     rotated = copy.deepcopy(model)
@@ -121,7 +124,7 @@ def test_the_dense_stream_is_dense_and_not_that_of_the_spiking_blocks(monkeypatc
         return train(block, stream, index, targets, *rest)
 
     monkeypatch.setattr(block_conversion, "train_block", remembering)
-    calibrate(model, batches, GIFConfig(**PREPARED), training(passes=1))
+    calibrate(model, batches, GIFConfig(**PREPARED, attention=attention), training(passes=1))
     assert len(seen) == 2
     for one, other in zip(seen, states, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
