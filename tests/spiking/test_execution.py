@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from spikeaudio.spiking import execution
+from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.execution import event_driven, expanded, folded, integer_product
 from spikeaudio.spiking.neuron import GIFNeuron
 from spikeaudio.spiking.planes import Plane, decode
@@ -133,6 +134,15 @@ def test_a_shared_range_gives_salient_channels_finer_steps() -> None:
     torch.testing.assert_close(ordinary.scale, x.amax(-1, True) / 7)
     split, _ = GIFNeuron(20, UnarySteps(1, 7), PeakThreshold(), mask, UnarySteps(2, 7)).planes(x)
     assert (split.scale < ordinary.scale / 5).all()  # its own range: the loud channel does not coarsen the others
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_the_configuration_names_the_range(split: bool) -> None:
+    x, mask = torch.randn(5, 20) * torch.where(torch.arange(20) == 0, 30.0, 1.0), torch.arange(20) < 4
+    neuron = GIFConfig(quanta=None, salient_share=0.2, split_range=split).make_neuron(20)
+    neuron.select(mask)
+    ordinary, salient = neuron.planes(x)
+    assert torch.equal(ordinary.scale, 2 * salient.scale) is not split
 
 
 def test_gradients_pass_unless_clipped() -> None:
