@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the same names as _MODULES, for type checkers and editors
     from spikeaudio.detokenizer.configuration import DetokenizerConfig as DetokenizerConfig
     from spikeaudio.detokenizer.dit import DiT as DiT
     from spikeaudio.detokenizer.modeling import FlowMatchingDetokenizer as FlowMatchingDetokenizer
+    from spikeaudio.lm.audio_encoder import WhisperFeatureEncoder as WhisperFeatureEncoder
     from spikeaudio.lm.configuration import SpikeAudioConfig as SpikeAudioConfig
     from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration as SpikeAudioForConditionalGeneration
     from spikeaudio.lm.modeling import SpikeAudioModel as SpikeAudioModel
@@ -21,7 +22,6 @@ if TYPE_CHECKING:  # the same names as _MODULES, for type checkers and editors
     from spikeaudio.spiking.config import GIFConfig as GIFConfig
     from spikeaudio.tokenizer.configuration import WhisperVQConfig as WhisperVQConfig
     from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer as SpeechTokenizer
-    from spikeaudio.tokenizer.whisper_features import WhisperFeatureEncoder as WhisperFeatureEncoder
     from spikeaudio.tokenizer.whisper_vq import WhisperVQEncoder as WhisperVQEncoder
     from spikeaudio.vocoder.configuration import VocosConfig as VocosConfig
     from spikeaudio.vocoder.vocos import VocosVocoder as VocosVocoder
@@ -41,7 +41,7 @@ _MODULES = {
     "SpikeAudioProcessor": "spikeaudio.processing",
     "VocosConfig": "spikeaudio.vocoder.configuration",
     "VocosVocoder": "spikeaudio.vocoder.vocos",
-    "WhisperFeatureEncoder": "spikeaudio.tokenizer.whisper_features",
+    "WhisperFeatureEncoder": "spikeaudio.lm.audio_encoder",
     "WhisperVQConfig": "spikeaudio.tokenizer.configuration",
     "WhisperVQEncoder": "spikeaudio.tokenizer.whisper_vq",
 }

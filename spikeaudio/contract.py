@@ -36,10 +36,16 @@ def check_parts(
         )
     if processor.hears:
         encoder = processor.speech_tokenizer.encoder.config
-        pairs += [
-            ("codes of speech_tokenizer/", encoder.quantize_vocab_size, "num_audio_codes", config.num_audio_codes),
-            ("features of speech_tokenizer/", encoder.d_model, "audio_feature_dim", config.audio_feature_dim),
-        ]
+        pairs.append(
+            ("codes of speech_tokenizer/", encoder.quantize_vocab_size, "num_audio_codes", config.num_audio_codes)
+        )
+        own = config.audio_encoder_config
+        if own is None:
+            pairs.append(
+                ("features of speech_tokenizer/", encoder.d_model, "audio_feature_dim", config.audio_feature_dim)
+            )
+        bins = None if own is None else own.num_mel_bins
+        pairs.append(("the processor's encoder_mel_bins", processor.encoder_mel_bins, "encoder's num_mel_bins", bins))
     if decoder is not None:
         pairs += [
             ("codes of detokenizer/", decoder.num_codes, "num_audio_codes", config.num_audio_codes),

@@ -328,7 +328,7 @@ class SpikeAudio:
         """Transcribe one batch of (recording, samples) and append to each recording's words."""
         if not pieces:
             return
-        tokens = self.tokenizer.encode([wav for _, wav in pieces])
+        tokens = self.processor.hear([wav for _, wav in pieces])
         prompt = self.processor.transcribe_tokens(tokens)
         longest = max(len(item.codes) for item in tokens)
         output, length = self._generate(prompt, "text", **{"max_new_tokens": longest + _TEXT_IDS_SPARE, **generation})

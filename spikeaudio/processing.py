@@ -13,7 +13,7 @@ speech recognition pipeline wants passes 16 kHz samples through: making features
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from spikeaudio.prompt import (
 from spikeaudio.prompt_batch import Row, batch_prompts
 from spikeaudio.raw_audio import SAMPLING_RATE, raw_audio_extractor
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer, SpeechTokens
+from spikeaudio.tokenizer.whisper_features import log_mel_pieces
 from spikeaudio.turns import TurnReader
 
 
@@ -62,6 +63,8 @@ class SpikeAudioProcessor(ProcessorMixin):
             models whose tokenizer takes any text.
         piece_seconds: longest recording, in seconds, that the model transcribes well at once; follows from the clips
             it was trained on.
+        encoder_mel_bins: mel bins that the encoder inside the model reads: prompts then hold log-mel
+            `input_features`; None for a model that takes the speech tokenizer's features.
         chat_template: unused; transformers passes it.
 
     Raises:
@@ -78,6 +81,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         speech_request: str = "say",
         spell_out: bool = True,
         piece_seconds: float = 15.0,
+        encoder_mel_bins: int | None = None,
         chat_template: str | None = None,
     ) -> None:
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
@@ -88,6 +92,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         self.speech_request = speech_request
         self.spell_out = spell_out
         self.piece_seconds = piece_seconds
+        self.encoder_mel_bins = encoder_mel_bins
         self._speech = speech
         self._folder: str | None = None
 
@@ -96,6 +101,8 @@ class SpikeAudioProcessor(ProcessorMixin):
         cls, config: SpikeAudioConfig, tokenizer: Any, speech: SpeechTokenizer | None, **kwargs: Any
     ) -> "SpikeAudioProcessor":
         """Assemble the processor of a model from its config and two tokenizers."""
+        if config.audio_encoder_config is not None:
+            kwargs.setdefault("encoder_mel_bins", config.audio_encoder_config.num_mel_bins)
         return cls(raw_audio_extractor(), tokenizer, speech, PromptLayout.of(config), **kwargs)
 
     @classmethod
@@ -153,7 +160,8 @@ class SpikeAudioProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """Names of what `__call__` returns."""
-        return ["input_ids", "audio_input_ids", "audio_features", "audio_feature_mask", "attention_mask"]
+        features = ["audio_features"] if self.encoder_mel_bins is None else ["input_features", "input_features_mask"]
+        return ["input_ids", "audio_input_ids", *features, "audio_feature_mask", "attention_mask"]
 
     def __call__(
         self,
@@ -182,8 +190,8 @@ class SpikeAudioProcessor(ProcessorMixin):
             kwargs: none is known.
 
         Returns:
-            input_ids, audio_input_ids, attention_mask (B, T) long; with audio also audio_features (B, S, D) and
-            audio_feature_mask (B, T) bool.
+            input_ids, audio_input_ids, attention_mask (B, T) long; with audio also audio_feature_mask (B, T) bool and
+            audio_features (B, S, D), or input_features and input_features_mask (`encoder_mel_bins`).
 
         Raises:
             ValueError: nothing to do, unequal numbers of texts and recordings, a bad text or recording.
@@ -298,8 +306,16 @@ class SpikeAudioProcessor(ProcessorMixin):
         """Reads messages as this model wants them."""
         return TurnReader(self.text_ids, lambda audio, rate: self._tokens([audio], rate)[0])
 
+    def hear(self, wavs: Sequence[Tensor]) -> list[SpeechTokens]:
+        """Tokens of clips (N,) at 16 kHz, with log-mel pieces where the model makes its features itself."""
+        heard = self.speech_tokenizer.encode(wavs)
+        if self.encoder_mel_bins is None:
+            return heard
+        bins = self.encoder_mel_bins
+        return [replace(item, pieces=log_mel_pieces(wav, bins)) for item, wav in zip(heard, wavs, strict=True)]
+
     def _tokens(self, audios: Iterable[Audio], sampling_rate: int | None) -> list[SpeechTokens]:
-        return self.speech_tokenizer.encode([self.load(audio, sampling_rate) for audio in audios])
+        return self.hear([self.load(audio, sampling_rate) for audio in audios])
 
     def _row(self, text_ids: Sequence[int], tokens: SpeechTokens | None, mode: GenerationMode) -> Row:
         """One turn of text and, if there are any, a recording's tokens."""

@@ -22,7 +22,9 @@ def batch_prompts(rows: Sequence[Row], pad_token_id: int) -> BatchFeature:
 
     Returns:
         input_ids, audio_input_ids, attention_mask (B, T) long, and where there is a recording audio_features (B, S, D)
-        fp32 and audio_feature_mask (B, T) bool: the k-th True of a row is the place of its k-th feature.
+        fp32 and audio_feature_mask (B, T) bool: the k-th True of a row is the place of its k-th feature. Recordings
+        with log-mel pieces give input_features (B, P, mels, frames) and input_features_mask (B, P, frames) in place
+        of audio_features.
     """
     length = max(len(streams) for streams, _ in rows)
 
@@ -34,12 +36,19 @@ def batch_prompts(rows: Sequence[Row], pad_token_id: int) -> BatchFeature:
         "audio_input_ids": torch.stack([padded(streams.audio_input_ids, pad_token_id) for streams, _ in rows]),
         "attention_mask": torch.stack([padded(torch.ones_like(streams.input_ids), 0) for streams, _ in rows]),
     }
-    features = [torch.cat([item.features for item in tokens]).cpu() if tokens else None for _, tokens in rows]
-    widths = {item.shape[1] for item in features if item is not None}
-    if widths:
-        none = torch.zeros(0, widths.pop())
-        data["audio_features"] = torch.nn.utils.rnn.pad_sequence(
-            [none if item is None else item for item in features], batch_first=True
-        )
+    if any(tokens for _, tokens in rows):
         data["audio_feature_mask"] = torch.stack([padded(streams.audio_feature_mask, False) for streams, _ in rows])
+        pieces = [[item.pieces for item in tokens if item.pieces is not None] for _, tokens in rows]
+        if any(pieces):
+            data["input_features"] = _stacked([[piece.mel for piece in row] for row in pieces])
+            data["input_features_mask"] = _stacked([[piece.mask for piece in row] for row in pieces])
+        else:
+            data["audio_features"] = _stacked([[item.features for item in tokens] for _, tokens in rows])
     return BatchFeature(data)
+
+
+def _stacked(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Each row's tensors joined, and padded at their end with zeros to the length of the longest row."""
+    some = next(item for row in rows for item in row)
+    joined = [torch.cat(list(row)).cpu() if row else some.new_zeros(0, *some.shape[1:]).cpu() for row in rows]
+    return torch.nn.utils.rnn.pad_sequence(joined, batch_first=True)

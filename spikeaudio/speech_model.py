@@ -165,7 +165,7 @@ class SpikeAudioForTextToWaveform(SpikeAudioForSpeechGeneration):
         layout = PromptLayout.of(self.config)
         silent = ids.new_tensor([layout.blank_token_id, self.config.pad_token_id])
         texts = [row[~torch.isin(row, silent)].tolist() for row in ids]
-        for name in ("attention_mask", "audio_input_ids", "audio_features", "audio_feature_mask", "generation_mode"):
+        for name in (*self.parts.processor.model_input_names, "generation_mode"):
             kwargs.pop(name, None)
         prompt = self.parts.processor.read_aloud(texts).to(self.device)
         forced = ForcedText([spoken_text_ids(text, layout) for text in texts], prompt["input_ids"].shape[1])

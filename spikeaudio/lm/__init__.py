@@ -1,5 +1,6 @@
 """The two-stream language model: text and audio ids in, text and audio ids out, 12.5 steps per second."""
 
+from spikeaudio.lm.audio_encoder import WhisperFeatureEncoder
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.embedding import FeatureAdaptor
 from spikeaudio.lm.generation import LegalTokens, SpikeAudioGenerateOutput
@@ -23,4 +24,5 @@ __all__ = [
     "SpikeAudioModelOutput",
     "SpikeAudioOutput",
     "SpikeAudioPreTrainedModel",
+    "WhisperFeatureEncoder",
 ]

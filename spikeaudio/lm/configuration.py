@@ -15,7 +15,7 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig, Qwen2Config
+from transformers import PreTrainedConfig, Qwen2Config, WhisperConfig
 
 # What transformers itself passes through a config beside its declared fields: spellings of other releases,
 # attributes of loading and saving, and the key that a quantized checkpoint carries.
@@ -55,6 +55,8 @@ class SpikeAudioConfig(Qwen2Config):
         audio_token_offset: id of audio code 0; every text and special id is below it.
         num_audio_codes: size of the speech tokenizer's codebook.
         audio_feature_dim: channels of one 80 ms continuous feature.
+        audio_encoder_config: sizes of the Whisper encoder inside the model, which makes these features of log-mel
+            ``input_features`` (``audio_feature_dim`` is then 4 times its width); None: features come from outside.
         blank_token_id: the id that stands in a stream which is silent at a position.
         text_eos_token_id: end of the assistant's text (also ``eos_token_id``, unless that is given).
         media_begin_token_id, media_end_token_id: brackets of an audio segment, in the audio stream.
@@ -70,6 +72,7 @@ class SpikeAudioConfig(Qwen2Config):
 
     model_type = "spikeaudio"
     default_theta = 1_000_000.0
+    sub_configs: ClassVar[dict[str, Any]] = {"audio_encoder_config": WhisperConfig}
     base_model_tp_plan: ClassVar[dict[str, Any]] = {
         **Qwen2Config.base_model_tp_plan,
         **{name.replace("layers.", "audio_layers."): how for name, how in Qwen2Config.base_model_tp_plan.items()},
@@ -94,6 +97,7 @@ class SpikeAudioConfig(Qwen2Config):
     audio_token_offset: int = 152064
     num_audio_codes: int = 16384
     audio_feature_dim: int = 5120
+    audio_encoder_config: WhisperConfig | dict[str, Any] | None = None
 
     blank_token_id: int = 151666
     text_eos_token_id: int = 151667
@@ -115,6 +119,8 @@ class SpikeAudioConfig(Qwen2Config):
         unknown = sorted(set(kwargs) - _TRANSFORMERS_KEYS)
         if unknown:
             raise ValueError(f"unknown SpikeAudioConfig keys {unknown}; valid keys are {names}")
+        if isinstance(self.audio_encoder_config, dict):
+            self.audio_encoder_config = WhisperConfig(**self.audio_encoder_config)
         self._check()
         if self.layer_types is None:
             # One entry per cache layer: the trunk's, then the audio branch's (layer_idx of the modules).
@@ -145,6 +151,12 @@ class SpikeAudioConfig(Qwen2Config):
         for name, token_id in self.special_token_ids.items():
             if not 0 <= token_id < self.audio_token_offset:
                 raise ValueError(f"{name} must be below audio_token_offset ({self.audio_token_offset}), got {token_id}")
+        encoder = self.audio_encoder_config
+        if isinstance(encoder, WhisperConfig) and self.audio_feature_dim != 4 * encoder.d_model:
+            raise ValueError(
+                f"audio_feature_dim must be 4 frames of the audio encoder, 4 * {encoder.d_model}, "
+                f"got {self.audio_feature_dim}"
+            )
         if self.use_sliding_window:
             raise ValueError("use_sliding_window is not supported: both stacks attend to the whole past")
         if self.tie_word_embeddings:

@@ -114,7 +114,8 @@ class SpikeAudioGenerationMixin(GenerationMixin):
         """Continue both streams. Takes transformers' arguments, which act on the text stream, and these keywords:
 
         - generation_mode: "text": answer in text; "audio": in text and speech.
-        - audio_input_ids, audio_features, audio_feature_mask: the rest of the prompt, as in the model's forward.
+        - audio_input_ids, audio_features, audio_feature_mask, or input_features and input_features_mask: the rest of
+          the prompt, as in the model's forward.
         - audio_temperature (0: greedy), audio_top_k, audio_repetition_penalty, audio_repetition_window: the audio
           stream's sampling; it does not look at ``do_sample``.
         - text_repetition_penalty, text_repetition_window: the published windowed penalty, on the text stream.
@@ -131,6 +132,12 @@ class SpikeAudioGenerationMixin(GenerationMixin):
         Raises:
             ValueError: an unknown mode, or prompt streams that do not fit together.
         """
+        pieces, mask = (kwargs.pop(name, None) for name in ("input_features", "input_features_mask"))
+        if pieces is not None:  # encoded once, here: from now on the prompt's features are like any others
+            if kwargs.get("audio_features") is not None:
+                raise ValueError("pass either input_features or audio_features, not both")
+            with torch.no_grad():
+                kwargs["audio_features"] = self.model.encode_audio(pieces, mask)
         return super().generate(inputs, *args, generation_mode=generation_mode, **kwargs)
 
     def _prepare_generation_config(

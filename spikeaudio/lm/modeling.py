@@ -30,6 +30,7 @@ from transformers.models.qwen2.modeling_qwen2 import (
 from transformers.utils.generic import ModelOutput, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
+from spikeaudio.lm.audio_encoder import WhisperFeatureEncoder
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.embedding import FeatureAdaptor, fuse_features, gather_features
 from spikeaudio.lm.generation import SpikeAudioGenerationMixin
@@ -85,7 +86,7 @@ class SpikeAudioPreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ("audio", "text")  # type: ignore[assignment]
     supports_gradient_checkpointing = True
-    _no_split_modules = ["Qwen2DecoderLayer"]  # noqa: RUF012
+    _no_split_modules = ["Qwen2DecoderLayer", "WhisperEncoderLayer"]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -100,6 +101,8 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
     def __init__(self, config: SpikeAudioConfig) -> None:
         super().__init__(config)
         trunk = config.num_hidden_layers
+        encoder = config.audio_encoder_config
+        self.audio_encoder = None if encoder is None else WhisperFeatureEncoder(encoder)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.feature_adaptor = FeatureAdaptor(config.audio_feature_dim, config.hidden_size, config.rms_norm_eps)
         self.layers = nn.ModuleList(Qwen2DecoderLayer(config, i) for i in range(trunk))
@@ -109,6 +112,22 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
         self.rotary_emb = Qwen2RotaryEmbedding(config=config)
         self.gradient_checkpointing = False
         self.post_init()
+
+    def encode_audio(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> Tensor:
+        """Continuous features (B, S, audio_feature_dim) of log-mel pieces, by the encoder inside the model.
+
+        Args:
+            input_features: (B, P, mel bins, frames); see `WhisperFeatureEncoder.features`.
+            input_features_mask: (B, P, frames), non-zero on real frames; None: all are.
+
+        Raises:
+            ValueError: this model has no encoder, or the shapes do not fit.
+        """
+        if self.audio_encoder is None:
+            raise ValueError("this model has no audio encoder: pass audio_features instead of input_features")
+        if input_features_mask is None:
+            input_features_mask = input_features.new_ones(input_features[:, :, 0].shape, dtype=torch.bool)
+        return self.audio_encoder.features(input_features, input_features_mask)
 
     def embed(
         self,
@@ -170,6 +189,8 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
         audio_input_ids: Tensor | None = None,
         audio_features: Tensor | None = None,
         audio_feature_mask: Tensor | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
         attention_mask: Tensor | dict[str, Tensor] | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
@@ -177,6 +198,10 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> SpikeAudioModelOutput:
+        if input_features is not None:
+            if audio_features is not None:
+                raise ValueError("pass either input_features or audio_features, not both")
+            audio_features = self.encode_audio(input_features, input_features_mask)
         if input_ids is not None and inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, audio_input_ids, audio_features, audio_feature_mask)
         elif input_ids is not None or inputs_embeds is None:
@@ -225,6 +250,8 @@ class SpikeAudioForConditionalGeneration(SpikeAudioPreTrainedModel, SpikeAudioGe
         input_ids: text stream. audio_input_ids: audio stream (default: blanks), ids incl. ``audio_token_offset``.
         audio_features: (B, S, audio_feature_dim), right-padded per row; the k-th True position of row b of
             audio_feature_mask (B, T) gets ``audio_features[b, k]``.
+        input_features, input_features_mask: instead of audio_features, log-mel pieces for the model's own encoder
+            (``config.audio_encoder_config``), (B, P, mel bins, frames) and (B, P, frames).
         attention_mask: (B, T) of 0 and 1, left or right padding. position_ids: counted from it by default.
         labels, audio_labels: (B, T), the streams' own ids or -100 where there is nothing to learn; *not* shifted,
             the model predicts ``labels[:, t + 1]`` at t. One of them may be None.
@@ -259,6 +286,8 @@ class SpikeAudioForConditionalGeneration(SpikeAudioPreTrainedModel, SpikeAudioGe
         audio_input_ids: Tensor | None = None,
         audio_features: Tensor | None = None,
         audio_feature_mask: Tensor | None = None,
+        input_features: Tensor | None = None,
+        input_features_mask: Tensor | None = None,
         attention_mask: Tensor | dict[str, Tensor] | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
@@ -275,6 +304,8 @@ class SpikeAudioForConditionalGeneration(SpikeAudioPreTrainedModel, SpikeAudioGe
             audio_input_ids=audio_input_ids,
             audio_features=audio_features,
             audio_feature_mask=audio_feature_mask,
+            input_features=input_features,
+            input_features_mask=input_features_mask,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,

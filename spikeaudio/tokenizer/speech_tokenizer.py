@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
 
-from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, SEGMENT_SAMPLES
+from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, SEGMENT_SAMPLES, LogMelPieces
 from spikeaudio.tokenizer.whisper_vq import WhisperVQEncoder
 
 
@@ -24,10 +24,12 @@ class SpeechTokens:
     Attributes:
         codes: (S,) long.
         features: (S, D) fp32, hidden states before quantization.
+        pieces: the clip's log-mel, where the language model has an encoder of its own and makes its features of it.
     """
 
     codes: Tensor
     features: Tensor
+    pieces: LogMelPieces | None = None
 
 
 class SpeechTokenizer:

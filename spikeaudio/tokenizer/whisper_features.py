@@ -1,4 +1,4 @@
-"""Whisper's log-mel spectrogram for batches, and Whisper's encoder as a source of continuous features.
+"""Whisper's log-mel spectrogram, of batches and of recordings of any length.
 
 Log-mel (Radford et al. 2022): Hann windows of 25 ms every 10 ms, power spectrum, slaney mel filters,
 
@@ -7,19 +7,19 @@ Log-mel (Radford et al. 2022): Hann windows of 25 ms every 10 ms, power spectrum
 where max(m) runs over one clip with its padding. `whisper_log_mel` is transformers' `WhisperFeatureExtractor` on
 tensors of one length, on any device, so that training can augment and transform a batch at once.
 
-Continuous features, the way Kimi-Audio does it: every 30 s piece padded to 30 s, stock Whisper encoder (50 Hz), four
-neighbouring frames side by side (12.5 Hz); channel block k of token i holds frame 4i + k.
+An encoder that takes 30 s at a time (the one inside Kimi-Audio's language model) gets a recording in pieces of 30 s,
+the last one padded with silence; the maximum above is that of a piece.
 """
 
+from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
-from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 SAMPLES_PER_TOKEN = 1280  # 80 ms at 16 kHz
+SAMPLES_PER_FRAME = 160  # 10 ms
 SEGMENT_SAMPLES = 480_000  # 30 s at 16 kHz
 
 
@@ -50,30 +50,33 @@ def whisper_log_mel(wav: Tensor, num_mels: int = 80) -> Tensor:
     return (torch.maximum(mel, mel.amax((1, 2), keepdim=True) - 8.0) + 4.0) / 4.0
 
 
-class WhisperFeatureEncoder(WhisperEncoder):
-    """transformers' Whisper encoder with its output stacked to the token rate.
+@dataclass(frozen=True)
+class LogMelPieces:
+    """A recording as an encoder of 30 s pieces takes it.
 
-    Reads Whisper folders as published (keys ``model.encoder.*``; the decoder is ignored).
+    Attributes:
+        mel: (P, num_mels, 3000) fp32, each piece padded with silence to 30 s.
+        mask: (P, 3000) bool, True on frames of real samples.
     """
 
-    base_model_prefix = "model.encoder"  # where published folders keep these weights
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^model\.decoder\.", r"^proj_out\."]
+    mel: Tensor
+    mask: Tensor
 
-    def features(self, wav: Tensor) -> Tensor:
-        """Continuous features of one clip of any length.
 
-        Args:
-            wav: (N,) fp32, 16 kHz.
+def log_mel_pieces(wav: Tensor, num_mels: int) -> LogMelPieces:
+    """Cut a clip every 30 s and take each piece's log-mel spectrogram.
 
-        Returns:
-            (S, 4 * d_model) in the weights' dtype, S = sum over 30 s pieces of ceil(samples / 1280).
-        """
-        if wav.ndim != 1 or wav.numel() == 0:
-            raise ValueError(f"wav must be (N,) with N > 0, got {tuple(wav.shape)}")
-        pieces = wav.split(SEGMENT_SAMPLES)
-        padded = torch.stack([torch.nn.functional.pad(piece, (0, SEGMENT_SAMPLES - len(piece))) for piece in pieces])
-        mel = whisper_log_mel(padded, self.config.num_mel_bins).to(self.conv1.weight)
-        hidden = self(mel).last_hidden_state  # (pieces, 1500, D)
-        tokens = [-(-len(piece) // SAMPLES_PER_TOKEN) for piece in pieces]
-        frames = torch.cat([row[: 4 * count] for row, count in zip(hidden, tokens, strict=True)])
-        return frames.reshape(sum(tokens), -1)
+    Args:
+        wav: (N,) fp32, 16 kHz.
+        num_mels: mel bins.
+
+    Raises:
+        ValueError: if `wav` is empty or not one-dimensional.
+    """
+    if wav.ndim != 1 or wav.numel() == 0:
+        raise ValueError(f"wav must be (N,) with N > 0, got {tuple(wav.shape)}")
+    pieces = wav.split(SEGMENT_SAMPLES)
+    padded = torch.stack([torch.nn.functional.pad(piece, (0, SEGMENT_SAMPLES - len(piece))) for piece in pieces])
+    frames = torch.tensor([-(-len(piece) // SAMPLES_PER_FRAME) for piece in pieces])
+    mask = torch.arange(SEGMENT_SAMPLES // SAMPLES_PER_FRAME) < frames[:, None]
+    return LogMelPieces(whisper_log_mel(padded, num_mels), mask)

@@ -1,0 +1,66 @@
+"""Whisper's encoder inside the language model: log-mel frames (100 Hz) -> continuous features (12.5 Hz).
+
+    hidden  = encoder(log-mel of one piece, padded to its full 30 s)          50 Hz
+    feature[i] = [hidden[4i] | hidden[4i+1] | hidden[4i+2] | hidden[4i+3]]    12.5 Hz, 4 * d_model channels
+
+A recording longer than 30 s comes as several pieces, encoded independently; of each only the features of real samples
+are kept. The encoder attends over the whole padded piece, silence included, as the published one does. The layers are
+transformers' own, so it trains with the language model and its linear layers can spike like any others.
+
+Source: Kimi-Audio, ``kimia_infer/models/tokenizer/whisper_Lv3/whisper.py``. A model whose features are made outside of
+it (spikeaudio-tiny: by the speech tokenizer) has no such encoder.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+STACKED_FRAMES = 4  # frames of 20 ms in one feature
+MEL_FRAMES_PER_TOKEN = 8  # frames of 10 ms in one feature
+
+
+class WhisperFeatureEncoder(WhisperEncoder):
+    """transformers' Whisper encoder with its output stacked to the token rate.
+
+    Reads Whisper folders as published, too (keys ``model.encoder.*``; the decoder is ignored).
+    """
+
+    base_model_prefix = "model.encoder"  # where published folders keep these weights
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^model\.decoder\.", r"^proj_out\."]
+
+    def features(self, input_features: Tensor, mask: Tensor) -> Tensor:
+        """Continuous features of the recordings of each row of a batch.
+
+        Args:
+            input_features: (B, P, num_mel_bins, F) log-mel of P pieces per row, F frames of 10 ms (30 s).
+            mask: (B, P, F), non-zero on the frames of real samples, which come first; a piece of zeros is padding.
+
+        Returns:
+            (B, S, 4 * d_model) in the weights' dtype, right-padded per row: ceil(frames / 8) features of each piece.
+
+        Raises:
+            ValueError: the shapes do not fit the encoder or each other.
+        """
+        frames = MEL_FRAMES_PER_TOKEN // STACKED_FRAMES * self.config.max_source_positions
+        expected = (self.config.num_mel_bins, frames)
+        if input_features.dim() != 4 or tuple(input_features.shape[2:]) != expected:
+            raise ValueError(
+                f"input_features must have shape (batch, pieces, {expected[0]}, {expected[1]}), "
+                f"got {tuple(input_features.shape)}"
+            )
+        if mask.shape != (*input_features.shape[:2], frames):
+            raise ValueError(
+                f"input_features_mask must have shape {(*input_features.shape[:2], frames)}, got {tuple(mask.shape)}"
+            )
+        counts = (mask.bool().sum(dim=-1) + MEL_FRAMES_PER_TOKEN - 1) // MEL_FRAMES_PER_TOKEN  # (B, P) tokens
+        heard = counts > 0
+        weight = self.conv1.weight
+        if not heard.any():
+            return weight.new_zeros(len(mask), 0, STACKED_FRAMES * self.config.d_model)
+        hidden = self(input_features[heard].to(weight)).last_hidden_state  # (pieces, F / 2, D)
+        stacked = hidden.unflatten(1, (-1, STACKED_FRAMES)).flatten(2)  # (pieces, F / 8, 4 D)
+        real = torch.arange(stacked.shape[1], device=counts.device) < counts[heard][:, None]
+        rows = stacked[real.to(stacked.device)].split(counts.sum(dim=1).tolist())
+        return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
