@@ -8,7 +8,7 @@ from typing import Any
 
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.processing import SpikeAudioProcessor
-from spikeaudio.prompt import PromptLayout
+from spikeaudio.prompt import layout_of
 from spikeaudio.speech_decoder import SpeechDecoder
 
 
@@ -27,7 +27,7 @@ def check_parts(
     """
     config = model.config
     pairs: list[tuple[str, Any, str, Any]] = [
-        ("the processor's layout", processor.layout, "layout", PromptLayout.of(config)),
+        ("the processor's layout", processor.layout, "layout", layout_of(config)),
     ]
     if len(processor.tokenizer) > config.audio_token_offset:
         raise ValueError(
