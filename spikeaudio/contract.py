@@ -8,7 +8,7 @@ from typing import Any
 
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.processing import SpikeAudioProcessor
-from spikeaudio.prompt import PromptLayout
+from spikeaudio.prompt import layout_of
 from spikeaudio.speech_decoder import SpeechDecoder
 
 
@@ -27,7 +27,7 @@ def check_parts(
     """
     config = model.config
     pairs: list[tuple[str, Any, str, Any]] = [
-        ("the processor's layout", processor.layout, "layout", PromptLayout.of(config)),
+        ("the processor's layout", processor.layout, "layout", layout_of(config)),
     ]
     if len(processor.tokenizer) > config.audio_token_offset:
         raise ValueError(
@@ -39,13 +39,12 @@ def check_parts(
         pairs.append(
             ("codes of speech_tokenizer/", encoder.quantize_vocab_size, "num_audio_codes", config.num_audio_codes)
         )
-        own = config.audio_encoder_config
-        if own is None:
+        if config.encoder_mel_bins is None:
             pairs.append(
                 ("features of speech_tokenizer/", encoder.d_model, "audio_feature_dim", config.audio_feature_dim)
             )
-        bins = None if own is None else own.num_mel_bins
-        pairs.append(("the processor's encoder_mel_bins", processor.encoder_mel_bins, "encoder's num_mel_bins", bins))
+        bins = "encoder_mel_bins"
+        pairs.append((f"the processor's {bins}", processor.encoder_mel_bins, bins, config.encoder_mel_bins))
     if decoder is not None:
         pairs += [
             ("codes of detokenizer/", decoder.num_codes, "num_audio_codes", config.num_audio_codes),

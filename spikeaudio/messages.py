@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers.audio_utils import load_audio as load_audio_url
 
 from spikeaudio.audio import check_wav, load_audio, resample
-from spikeaudio.prompt import GenerationMode
+from spikeaudio.prompt_layout import GenerationMode
 
 Audio = str | Path | np.ndarray | Tensor
 """A recording: a path, a URL, or samples."""

@@ -4,7 +4,7 @@
 
 becomes `input_ids` (text stream), `audio_input_ids` (codes), `audio_features` (the speech tokenizer's continuous
 features, one per code) and two masks; rows of unequal length are padded on the left. :mod:`spikeaudio.prompt` lays the
-prompts out.
+prompts out, as the checkpoint's layout says: its own for spikeaudio's models, another for Kimi-Audio's weights.
 
 The speech tokenizer belongs to the processor: it is frozen, and a prompt cannot be made without it. It is saved in the
 sub-folder ``speech_tokenizer/``. A checkpoint without one still takes text. The feature extractor that transformers'
@@ -13,7 +13,7 @@ speech recognition pipeline wants passes 16 kHz samples through: making features
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,9 @@ from spikeaudio.messages import (
     refuse_keywords,
 )
 from spikeaudio.normalization import normalize_text
-from spikeaudio.prompt import (
-    DecodedAnswer,
-    GenerationMode,
-    PromptLayout,
-    Segment,
-    build_prompt,
-    without_thoughts,
-)
+from spikeaudio.prompt import DecodedAnswer, build_prompt, layout_of, read_layout, without_thoughts
 from spikeaudio.prompt_batch import Row, batch_prompts
+from spikeaudio.prompt_layout import GenerationMode, PromptLayout, Segment
 from spikeaudio.raw_audio import SAMPLING_RATE, raw_audio_extractor
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer, SpeechTokens
 from spikeaudio.tokenizer.whisper_features import log_mel_pieces
@@ -56,7 +50,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         feature_extractor: passes 16 kHz samples through; transformers' pipelines ask for one.
         tokenizer: the text tokenizer (fast).
         speech: the speech tokenizer; None for a checkpoint that cannot hear.
-        layout: special ids and sizes of the model; a `PromptLayout` or its fields as a dict.
+        layout: special ids and sizes of the model; a `PromptLayout`, or what its `to_dict` gave.
         transcription_request: text before a recording that is to be transcribed.
         speech_request: text before a text that is to be read aloud.
         spell_out: write texts out in a-z, ' and spaces before tokenizing (:mod:`spikeaudio.normalization`); off for
@@ -76,7 +70,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         feature_extractor: Wav2Vec2FeatureExtractor,
         tokenizer: Any,
         speech: SpeechTokenizer | None = None,
-        layout: PromptLayout | dict[str, int] | None = None,
+        layout: PromptLayout | dict[str, Any] | None = None,
         transcription_request: str = "please transcribe the following audio",
         speech_request: str = "say",
         spell_out: bool = True,
@@ -86,8 +80,8 @@ class SpikeAudioProcessor(ProcessorMixin):
     ) -> None:
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
         if layout is None:
-            raise ValueError("the processor needs the model's layout: PromptLayout.of(config)")
-        self.layout = layout if isinstance(layout, PromptLayout) else PromptLayout(**layout)
+            raise ValueError("the processor needs the model's layout: spikeaudio.prompt.layout_of(config)")
+        self.layout = layout if isinstance(layout, PromptLayout) else read_layout(layout)
         self.transcription_request = transcription_request
         self.speech_request = speech_request
         self.spell_out = spell_out
@@ -101,9 +95,8 @@ class SpikeAudioProcessor(ProcessorMixin):
         cls, config: SpikeAudioConfig, tokenizer: Any, speech: SpeechTokenizer | None, **kwargs: Any
     ) -> "SpikeAudioProcessor":
         """Assemble the processor of a model from its config and two tokenizers."""
-        if config.audio_encoder_config is not None:
-            kwargs.setdefault("encoder_mel_bins", config.audio_encoder_config.num_mel_bins)
-        return cls(raw_audio_extractor(), tokenizer, speech, PromptLayout.of(config), **kwargs)
+        kwargs.setdefault("encoder_mel_bins", config.encoder_mel_bins)
+        return cls(raw_audio_extractor(), tokenizer, speech, layout_of(config), **kwargs)
 
     @classmethod
     def _get_arguments_from_pretrained(
@@ -112,7 +105,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         """Positional arguments of `__init__`, from a folder; transformers calls this."""
         folder = Path(pretrained_model_name_or_path)
         stored = processor_dict or {}
-        layout = stored.get("layout") or PromptLayout.of(SpikeAudioConfig.from_pretrained(folder))
+        layout = stored.get("layout") or layout_of(SpikeAudioConfig.from_pretrained(folder))
         speech = None
         if not missing_parts(folder, SPEECH_TOKENIZER):
             speech = load_part(SpeechTokenizer.from_pretrained, folder / SPEECH_TOKENIZER)
@@ -137,7 +130,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         """What ``processor_config.json`` holds."""
         bare = copy.copy(self)
         bare._speech = None  # weights; they have a folder of their own
-        bare.layout = asdict(self.layout)  # type: ignore[assignment]
+        bare.layout = self.layout.to_dict()  # type: ignore[assignment]
         return ProcessorMixin.to_dict(bare)
 
     @property

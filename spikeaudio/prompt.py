@@ -1,96 +1,57 @@
-"""A conversation as two aligned id streams: the prompt of the language model, and its training example.
+"""A conversation as the prompt of the language model, and as a training example.
 
-Every position of 80 ms carries one id of the text stream X and one of the audio stream A; where a stream is silent it
-holds the blank B. With codes shifted by ``audio_token_offset`` and M marking the positions that get features:
-
-    user turn        A: user_start  B * n       media_begin  codes  media_end   mode  msg_end  assistant_start
-                     X: B           n text ids  B            B ...  B           B     B        B
-                     M:                                      1 ...
-    answer, written  A: B * n                           msg_end
-                     X: n text ids, ending in text_eos  B
-    answer, spoken   the delay pattern of :mod:`spikeaudio.lm.streams`; its end of speech is msg_end
-
-`mode` is ``speech_text`` when the next answer is wanted in writing and ``speech_both`` when it is wanted spoken as
-well. A prompt ends with assistant_start, and what follows is what the model generates: a past answer and the answer of
-a training example have one layout, so the sequence a model learns is the one it meets when it answers.
-
-Source: Kimi-Audio (arXiv:2504.18425) and its ``prompt_manager.py``. We keep its order and differ in three places: the
-mode id closes every user turn (there it appears only when an audio message comes last, so a text-only prompt could not
-ask for speech); a past spoken answer keeps its text_eos, as it was generated; and an answer may begin with a thought
-(what the model understood) when the model has a ``think_end_token_id``.
+:mod:`spikeaudio.prompt_layout` says where a turn's ids go in the two streams, :mod:`spikeaudio.kimi_prompt` says it for
+Kimi-Audio's weights; which of them a checkpoint wants stands in its config, as ``prompt_format``. Here turns become a
+conversation.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from spikeaudio.kimi_prompt import KimiPromptLayout
 from spikeaudio.lm.configuration import SpikeAudioConfig
-from spikeaudio.lm.streams import IGNORED, DelayPattern
+from spikeaudio.lm.streams import IGNORED
+from spikeaudio.prompt_layout import Answer, GenerationMode, Ids, PromptLayout, Segment, Streams, Turn, join
 
-GenerationMode = Literal["text", "audio"]
-Ids = Sequence[int] | np.ndarray | Tensor
-Segment = tuple[Literal["text", "audio"], Ids]
-"""One piece of a user's turn: ("text", text ids) or ("audio", codes without offset)."""
+_FORMATS: dict[str, type[PromptLayout]] = {layout.prompt_format: layout for layout in (PromptLayout, KimiPromptLayout)}
 
 
-@dataclass(frozen=True)
-class PromptLayout:
-    """The part of a `SpikeAudioConfig` that a prompt depends on; field by field the config's own."""
+def layout_of(config: SpikeAudioConfig | PromptLayout) -> PromptLayout:
+    """The layout of a model's prompts.
 
-    audio_delay: int
-    audio_token_offset: int
-    num_audio_codes: int
-    blank_token_id: int
-    text_eos_token_id: int
-    media_begin_token_id: int
-    media_end_token_id: int
-    msg_end_token_id: int
-    user_start_token_id: int
-    assistant_start_token_id: int
-    speech_text_token_id: int
-    speech_both_token_id: int
-    think_end_token_id: int | None = None
+    Args:
+        config: the model's, whose ``prompt_format`` names the layout; or a layout already.
 
-    @classmethod
-    def of(cls, config: "SpikeAudioConfig | PromptLayout") -> "PromptLayout":
-        """Read the layout off a model's config."""
-        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})
-
-    def mode_token_id(self, mode: GenerationMode) -> int:
-        """The id that closes a user's turn and says how the answer is wanted.
-
-        Raises:
-            ValueError: `mode` is neither "text" nor "audio".
-        """
-        if mode not in ("text", "audio"):
-            raise ValueError(f"the mode of an answer must be 'text' or 'audio', got {mode!r}")
-        return self.speech_text_token_id if mode == "text" else self.speech_both_token_id
-
-    @property
-    def delay_pattern(self) -> DelayPattern:
-        """How answers lie in the two streams."""
-        return DelayPattern(
-            self.audio_delay,
-            self.audio_token_offset,
-            self.num_audio_codes,
-            self.blank_token_id,
-            self.text_eos_token_id,
-            (self.msg_end_token_id,),
-            self.think_end_token_id,
-        )
+    Raises:
+        ValueError: there is no format of that name.
+    """
+    if isinstance(config, PromptLayout):
+        return config
+    return _format(config.prompt_format).of(config)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One answer of the assistant: text ids, and the codes (without offset) if it was spoken."""
+def read_layout(stored: dict[str, Any]) -> PromptLayout:
+    """A layout from what `PromptLayout.to_dict` wrote; without the name of a format it is spikeaudio's own.
 
-    text_ids: Ids
-    codes: Ids | None = None
-    think_ids: Ids | None = None
+    Raises:
+        ValueError: an unknown format or field, or a field that is missing.
+    """
+    ids = dict(stored)
+    layout = _format(ids.pop("prompt_format", PromptLayout.prompt_format))
+    try:
+        return layout(**ids)
+    except TypeError as error:
+        raise ValueError(f"the layout of the prompts does not hold the fields it must: {error}") from error
+
+
+def _format(name: str) -> type[PromptLayout]:
+    if name not in _FORMATS:
+        raise ValueError(f"prompt_format must be one of {', '.join(map(repr, _FORMATS))}, got {name!r}")
+    return _FORMATS[name]
 
 
 @dataclass(frozen=True)
@@ -102,31 +63,11 @@ class DecodedAnswer:
 
 
 @dataclass(frozen=True)
-class Streams:
-    """The two aligned streams of one conversation, T positions of 80 ms."""
-
-    input_ids: Tensor  # (T,) long, text stream
-    audio_input_ids: Tensor  # (T,) long, audio stream
-    audio_feature_mask: Tensor  # (T,) bool, True where a user's code stands
-
-    def __len__(self) -> int:
-        return self.input_ids.shape[0]
-
-    def without_last(self) -> "Streams":
-        """All positions but the last one."""
-        return Streams(self.input_ids[:-1], self.audio_input_ids[:-1], self.audio_feature_mask[:-1])
-
-
-@dataclass(frozen=True)
 class Example(Streams):
     """Streams of a training example and its targets: unshifted (the model shifts), -100 where nothing is learned."""
 
     labels: Tensor  # (T,) long, text stream
     audio_labels: Tensor  # (T,) long, audio stream
-
-
-Turn = Sequence[Segment] | Answer
-"""A turn of the past: segments are the user's, an `Answer` is the assistant's."""
 
 
 def build_prompt(
@@ -146,16 +87,12 @@ def build_prompt(
     Raises:
         ValueError: an empty turn, a code or text id out of range, an unknown mode or kind of segment.
     """
-    layout = PromptLayout.of(config)
-    mode_id = layout.mode_token_id(mode)
-    turns = [
-        _answer(turn, layout) if isinstance(turn, Answer) else _user_turn(turn, layout, mode_id)
-        for turn in (*history, segments)
-    ]
-    return Streams(
-        torch.cat([turn.input_ids for turn in turns]),
-        torch.cat([turn.audio_input_ids for turn in turns]),
-        torch.cat([turn.audio_feature_mask for turn in turns]),
+    layout = layout_of(config)
+    return join(
+        [
+            layout.past_answer(turn) if isinstance(turn, Answer) else layout.user_turn(turn, mode)
+            for turn in (*history, segments)
+        ]
     )
 
 
@@ -179,34 +116,34 @@ def build_example(
         history: earlier turns, not learned.
 
     Returns:
-        Streams with `labels` on thought, answer and text_eos, `audio_labels` on codes and msg_end.
+        Streams with `labels` on thought, answer and text_eos, `audio_labels` on codes and the end of the speech.
 
     Raises:
         ValueError: as `build_prompt`; also a thought for a model without ``think_end_token_id``.
     """
-    layout = PromptLayout.of(config)
+    layout = layout_of(config)
     prompt = build_prompt(segments, layout, "text" if answer_codes is None else "audio", history)
-    answer = _answer(Answer(answer_text_ids, answer_codes, think_ids), layout)
+    answer = layout.answer(Answer(answer_text_ids, answer_codes, think_ids))
     unlearned = torch.full((len(prompt),), IGNORED)
-    blanks = (layout.blank_token_id,) if answer_codes is not None else (layout.blank_token_id, layout.msg_end_token_id)
-    text_targets, audio_targets = (
-        ids.masked_fill(torch.isin(ids, torch.tensor(blanks)), IGNORED)
-        for ids in (answer.input_ids, answer.audio_input_ids)
-    )
+    text, audio = answer.input_ids, answer.audio_input_ids
+    speech = audio >= layout.audio_token_offset
+    if answer_codes is not None:
+        speech |= audio == layout.delay_pattern.stop_token_ids[0]
+    whole = join([prompt, answer])
     return Example(
-        torch.cat([prompt.input_ids, answer.input_ids]),
-        torch.cat([prompt.audio_input_ids, answer.audio_input_ids]),
-        torch.cat([prompt.audio_feature_mask, answer.audio_feature_mask]),
-        torch.cat([unlearned, text_targets]),
-        torch.cat([unlearned, audio_targets]),
+        whole.input_ids,
+        whole.audio_input_ids,
+        whole.audio_feature_mask,
+        torch.cat([unlearned, text.masked_fill(text == layout.blank_token_id, IGNORED)]),
+        torch.cat([unlearned, audio.masked_fill(~speech, IGNORED)]),
     )
 
 
 def spoken_text_ids(text_ids: Ids, config: SpikeAudioConfig | PromptLayout) -> list[int]:
     """What the text stream holds while a model reads `text_ids` aloud: end of thought if it has one, text, text_eos."""
-    layout = PromptLayout.of(config)
+    layout = layout_of(config)
     thought = [] if layout.think_end_token_id is None else [layout.think_end_token_id]
-    return [*thought, *_text_ids(text_ids, layout), layout.text_eos_token_id]
+    return [*thought, *layout.text_stream(text_ids), layout.text_eos_token_id]
 
 
 def without_thoughts(ids: Tensor, layout: PromptLayout) -> Tensor:
@@ -217,64 +154,3 @@ def without_thoughts(ids: Tensor, layout: PromptLayout) -> Tensor:
         silent = (ids[:end] == layout.blank_token_id).nonzero().flatten().tolist()
         ids = torch.cat([ids[: silent[-1] + 1 if silent else 0], ids[end + 1 :]])
     return ids
-
-
-def _answer(answer: Answer, layout: PromptLayout) -> Streams:
-    """An answer on the two streams, msg_end included."""
-    think = answer.think_ids
-    if think is None and answer.codes is not None and layout.think_end_token_id is not None:
-        think = []
-    text, audio = layout.delay_pattern.align(
-        _text_ids(answer.text_ids, layout),
-        None if answer.codes is None else _listed(answer.codes),
-        None if think is None else _text_ids(think, layout),
-    )
-    if answer.codes is None:
-        text = torch.cat([text, torch.tensor([layout.blank_token_id])])
-        audio = torch.cat([torch.full_like(audio, layout.blank_token_id), torch.tensor([layout.msg_end_token_id])])
-    return Streams(text, audio, torch.zeros(len(text), dtype=torch.bool))
-
-
-def _user_turn(segments: Sequence[Segment], layout: PromptLayout, mode_id: int) -> Streams:
-    """A user's turn, from user_start to the assistant_start that hands over."""
-    blank = layout.blank_token_id
-    text, audio, mask = [blank], [layout.user_start_token_id], [False]
-    for kind, ids in segments:
-        if kind == "text":
-            piece = _text_ids(ids, layout)
-            text += piece
-            audio += [blank] * len(piece)
-            mask += [False] * len(piece)
-        elif kind == "audio":
-            codes = _audio_ids(ids, layout)
-            text += [blank] * (len(codes) + 2)
-            audio += [layout.media_begin_token_id, *codes, layout.media_end_token_id]
-            mask += [False, *[True] * len(codes), False]
-        else:
-            raise ValueError(f"a segment must be ('text', ids) or ('audio', codes), got the kind {kind!r}")
-    if len(text) == 1:
-        raise ValueError("the user's turn is empty: expected at least one piece of text or audio")
-    closing = [mode_id, layout.msg_end_token_id, layout.assistant_start_token_id]
-    return Streams(
-        torch.tensor(text + [blank] * len(closing)),
-        torch.tensor(audio + closing),
-        torch.tensor(mask + [False] * len(closing)),
-    )
-
-
-def _text_ids(ids: Ids, layout: PromptLayout) -> list[int]:
-    listed = _listed(ids)
-    if listed and not 0 <= min(listed) <= max(listed) < layout.audio_token_offset:
-        raise ValueError(f"text ids must lie in [0, {layout.audio_token_offset}), got {min(listed)} to {max(listed)}")
-    return listed
-
-
-def _audio_ids(codes: Ids, layout: PromptLayout) -> list[int]:
-    listed = _listed(codes)
-    if listed and not 0 <= min(listed) <= max(listed) < layout.num_audio_codes:
-        raise ValueError(f"codes must lie in [0, {layout.num_audio_codes}), got {min(listed)} to {max(listed)}")
-    return [code + layout.audio_token_offset for code in listed]
-
-
-def _listed(ids: Ids) -> list[int]:
-    return [int(i) for i in (ids.tolist() if isinstance(ids, np.ndarray | Tensor) else ids)]

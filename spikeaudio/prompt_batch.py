@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature
 
-from spikeaudio.prompt import Streams
+from spikeaudio.prompt_layout import Streams
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokens
 
 Row = tuple[Streams, Sequence[SpeechTokens]]

@@ -22,7 +22,7 @@ from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.processing import SpikeAudioProcessor
-from spikeaudio.prompt import PromptLayout, spoken_text_ids
+from spikeaudio.prompt import layout_of, spoken_text_ids
 from spikeaudio.raw_audio import SAMPLING_RATE
 from spikeaudio.speech_decoder import SpeechDecoder
 
@@ -85,7 +85,7 @@ class SpikeAudioForSpeechGeneration(SpikeAudioForConditionalGeneration):
         """
         mode = generation_mode or getattr(self.generation_config, "generation_mode", None) or "text"
         if (audio_ids := kwargs.get("audio_input_ids")) is not None:
-            layout = PromptLayout.of(self.config)
+            layout = layout_of(self.config)
             modes = audio_ids.new_tensor([layout.speech_text_token_id, layout.speech_both_token_id])
             wanted = layout.mode_token_id(mode)  # type: ignore[arg-type]
             kwargs["audio_input_ids"] = audio_ids.masked_fill(torch.isin(audio_ids, modes), wanted)
@@ -162,7 +162,7 @@ class SpikeAudioForTextToWaveform(SpikeAudioForSpeechGeneration):
         ids = inputs if input_ids is None else input_ids
         if ids is None:
             raise ValueError("expected input_ids, the text to read aloud")
-        layout = PromptLayout.of(self.config)
+        layout = layout_of(self.config)
         silent = ids.new_tensor([layout.blank_token_id, self.config.pad_token_id])
         texts = [row[~torch.isin(row, silent)].tolist() for row in ids]
         for name in (*self.parts.processor.model_input_names, "generation_mode"):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from spikeaudio.messages import Audio, Block, Messages, read_turns, recording_of
-from spikeaudio.prompt import Answer, Segment, Turn
+from spikeaudio.prompt_layout import Answer, Segment, Turn
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokens
 
 

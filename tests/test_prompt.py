@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from spikeaudio.prompt import Answer, PromptLayout, Turn, build_example, build_prompt, spoken_text_ids
+from spikeaudio.prompt import build_example, build_prompt, spoken_text_ids
+from spikeaudio.prompt_layout import Answer, PromptLayout, Turn
 
 BLANK, EOS, BEGIN, END, STOP, USER, ASSISTANT, CT, CTD, THINK = range(400, 410)
 LAYOUT = PromptLayout(2, 500, 100, BLANK, EOS, BEGIN, END, STOP, USER, ASSISTANT, CT, CTD)

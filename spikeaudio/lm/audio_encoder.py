@@ -63,4 +63,5 @@ class WhisperFeatureEncoder(WhisperEncoder):
         stacked = hidden.unflatten(1, (-1, STACKED_FRAMES)).flatten(2)  # (pieces, F / 8, 4 D)
         real = torch.arange(stacked.shape[1], device=counts.device) < counts[heard][:, None]
         rows = stacked[real.to(stacked.device)].split(counts.sum(dim=1).tolist())
-        return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+        features: Tensor = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+        return features

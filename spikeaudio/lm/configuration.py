@@ -63,6 +63,9 @@ class SpikeAudioConfig(Qwen2Config):
         msg_end_token_id, user_start_token_id, assistant_start_token_id: turn marks, in the audio stream.
         speech_text_token_id, speech_both_token_id: after a spoken turn: answer in text, in text and speech.
         think_end_token_id: end of the text written before the answer, or None for a model without it.
+        prompt_format: layout of this model's prompts: "spikeaudio", or "kimi" for Kimi-Audio's weights.
+        num_text_tokens: ids below it stand for text, those from it to the codes are special and reserved; None: not
+            known apart.
         sampling_rate: rate of the speech this model's codes decode to, in Hz.
         text_loss_weight, audio_loss_weight: factors of the two streams' mean cross-entropies in the loss.
 
@@ -110,6 +113,8 @@ class SpikeAudioConfig(Qwen2Config):
     speech_both_token_id: int = 151676
     think_end_token_id: int | None = None
 
+    prompt_format: str = "spikeaudio"
+    num_text_tokens: int | None = None
     sampling_rate: int = 24000
     text_loss_weight: float = 1.0
     audio_loss_weight: float = 1.0
@@ -148,6 +153,11 @@ class SpikeAudioConfig(Qwen2Config):
                 f"{self.audio_token_offset + self.num_audio_codes - 1} (audio_token_offset, num_audio_codes), "
                 f"but vocab_size is {self.vocab_size}"
             )
+        if self.num_text_tokens is not None and not 0 < self.num_text_tokens <= self.audio_token_offset:
+            raise ValueError(
+                f"num_text_tokens must lie in [1, {self.audio_token_offset}] (audio_token_offset), "
+                f"got {self.num_text_tokens}"
+            )
         for name, token_id in self.special_token_ids.items():
             if not 0 <= token_id < self.audio_token_offset:
                 raise ValueError(f"{name} must be below audio_token_offset ({self.audio_token_offset}), got {token_id}")
@@ -161,6 +171,12 @@ class SpikeAudioConfig(Qwen2Config):
             raise ValueError("use_sliding_window is not supported: both stacks attend to the whole past")
         if self.tie_word_embeddings:
             raise ValueError("tie_word_embeddings is not supported: the two heads and the embedding are three matrices")
+
+    @property
+    def encoder_mel_bins(self) -> int | None:
+        """Mel bins that the audio encoder inside the model reads; None where there is none."""
+        encoder = self.audio_encoder_config
+        return encoder.num_mel_bins if isinstance(encoder, WhisperConfig) else None
 
     @property
     def special_token_ids(self) -> dict[str, int]:

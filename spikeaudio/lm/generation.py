@@ -84,12 +84,17 @@ class LegalTokens:
 
     @classmethod
     def of(cls, config: SpikeAudioConfig) -> "LegalTokens":
-        """Text: every id below the codes but the structural ones. Audio: codes and the two ids that stop."""
+        """Text: every id of text, and those that end it. Audio: codes and the two ids that stop.
+
+        Where the config does not tell text from reserved ids (``num_text_tokens``), every id below the codes is taken
+        for text but the structural ones.
+        """
         ids = torch.arange(config.vocab_size)
-        text = ids < config.audio_token_offset
+        text = ids < (config.num_text_tokens or config.audio_token_offset)
         says = {config.text_eos_token_id, config.think_end_token_id}
         structural = {*config.special_token_ids.values(), config.pad_token_id, config.bos_token_id} - says - {None}
         text[list(structural)] = False
+        text[list(says - {None})] = True
         first = config.audio_token_offset
         audio = (ids >= first) & (ids < first + config.num_audio_codes)
         audio[list(stop_token_ids(config))] = True
