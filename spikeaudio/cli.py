@@ -1,4 +1,4 @@
-"""The command line: `spikeaudio transcribe|ask|speak|chat|tokenize|detokenize|profile|spike|doctor|demo`.
+"""The command line: `spikeaudio transcribe|ask|speak|chat|tokenize|detokenize|profile|spike|convert|doctor|demo`.
 
 Parsing and printing only; what a command does is one call of the facade (`spikeaudio.SpikeAudio`), imported when the
 command runs, so that `spikeaudio --help` needs neither torch nor transformers. Results go to standard output, anything
@@ -38,6 +38,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+converting = typer.Typer(help="Write a published model in our own layout.", no_args_is_help=True)
+app.add_typer(converting, name="convert")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -210,6 +212,23 @@ def spike(
     }
     typer.echo()
     _print_table(list(figures.items()))
+
+
+@converting.command()
+def kimi(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Download of Kimi-Audio.")],
+    destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder of the new checkpoint; must not exist.")],
+    speech_tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder of the GLM-4-Voice tokenizer, unless it lies in SRC or beside it.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Of the weights: auto (as published), float32, bfloat16, float16.")
+    ] = "auto",
+) -> None:
+    """Kimi-Audio, shard by shard; given again after a kill, it goes on where it was."""
+    from spikeaudio.kimi.conversion import convert
+
+    typer.echo(convert(source, destination, speech_tokenizer, dtype))
 
 
 @app.command()

@@ -28,10 +28,10 @@ _MODES: dict[str, GenerationMode] = {"text": "text", "audio": "audio", "both": "
 
 
 def read_turns(messages: Messages) -> list[tuple[str, list[Block]]]:
-    """Role and blocks of each turn; the last one is the user's.
+    """Role and blocks of each turn; the first and the last one are the user's.
 
     Raises:
-        ValueError: there are no messages, a role or block is unknown, or the last message is not the user's.
+        ValueError: there are no messages, a role or block is unknown, or the first or last message is not the user's.
     """
     turns: list[tuple[str, list[Block]]] = []
     for message in messages:
@@ -42,6 +42,8 @@ def read_turns(messages: Messages) -> list[tuple[str, list[Block]]]:
             turns.append((role, blocks))
     if not turns or turns[-1][0] != "user":
         raise ValueError("the last message of a conversation must be the user's")
+    if turns[0][0] != "user":
+        raise ValueError("the first message of a conversation must be the user's, got one of the assistant")
     return turns
 
 

@@ -23,7 +23,8 @@ from torch import Tensor
 from transformers import BatchFeature
 
 from spikeaudio.audio import save_audio
-from spikeaudio.checkpoint import DETOKENIZER, VOCODER, checkpoint_folder, load_part, missing_parts
+from spikeaudio.checkpoint import DETOKENIZER, VOCODER, missing_parts
+from spikeaudio.checkpoint_reader import read_checkpoint
 from spikeaudio.contract import check_parts
 from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
@@ -36,7 +37,6 @@ from spikeaudio.segmentation import split_at_pauses
 from spikeaudio.speech_decoder import SpeechDecoder
 from spikeaudio.speech_model import ForcedText
 from spikeaudio.spiking.cache import cache_for
-from spikeaudio.spiking.conversion import keep_unpacked, unpacked_bytes
 from spikeaudio.streaming import AudioTextStreamer, Event
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 
@@ -45,7 +45,6 @@ _SILENCE = 1e-4  # peak below which a recording holds nothing to transcribe: -80
 _TEXT_IDS_SPARE = 16  # a transcript has at most one id per code and so many more
 _CODES_PER_TEXT_ID = 12  # about one second; speech takes a quarter of it
 _PAUSE_SECONDS = 0.2  # between two sentences
-_UNPACKED_BYTES = 2**26  # 64 MiB: spiking weights that take less stay unpacked in memory
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,11 @@ class SpikeAudio:
         cls,
         folder: str | Path,
         device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | str | None = None,
+        device_map: Any = None,
+        speech_tokenizer: str | Path | None = None,
     ) -> "SpikeAudio":
-        """Load a checkpoint folder.
+        """Load a checkpoint folder: one of ours, or an unmodified download of Kimi-Audio.
 
         Packed weights of a small spiking model (up to 64 MiB unpacked) are kept unpacked in memory, which is faster;
         those of a larger one are unpacked at every call, unless you ask for
@@ -111,26 +112,16 @@ class SpikeAudio:
         Args:
             folder: the checkpoint.
             device: where to run; None: the CPU.
-            dtype: of the weights in memory; None: float32.
+            dtype: of the weights in memory; None: float32; "auto": as they are stored.
+            device_map: spreads the language model over devices, as in transformers; instead of `device`.
+            speech_tokenizer: folder of the GLM-4-Voice tokenizer, if it lies neither in a download nor beside it.
 
         Raises:
-            FileNotFoundError: no such folder, or no checkpoint in it.
+            FileNotFoundError: no such folder, or no checkpoint in it, or a file of it is missing.
             ValueError: a file is damaged, a configuration has unknown keys, or the parts do not belong together.
         """
-        path = checkpoint_folder(folder)
-        dtype = dtype or torch.float32
-
-        def load_model(path: Path) -> SpikeAudioForConditionalGeneration:
-            return SpikeAudioForConditionalGeneration.from_pretrained(path, dtype=dtype).to(device)
-
-        model = load_part(load_model, path)
-        if unpacked_bytes(model) <= _UNPACKED_BYTES:
-            keep_unpacked(model)
-        processor = load_part(SpikeAudioProcessor.from_pretrained, path)
-        decoder = None
-        if not missing_parts(path, DETOKENIZER, VOCODER):
-            decoder = SpeechDecoder.from_pretrained(path, device, dtype)
-        return cls(model, processor, decoder, path)
+        parts = read_checkpoint(folder, device, dtype, device_map, speech_tokenizer)
+        return cls(*parts, folder=folder)
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the whole checkpoint; loading it gives the same weights, bit for bit."""

@@ -89,6 +89,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         self.encoder_mel_bins = encoder_mel_bins
         self._speech = speech
         self._folder: str | None = None
+        self.why_deaf = f"it has no {SPEECH_TOKENIZER}/"  # for the message of `speech_tokenizer`
 
     @classmethod
     def of(
@@ -142,7 +143,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         """
         if self._speech is None:
             where = f"the checkpoint {self._folder}" if self._folder else "this processor"
-            raise ValueError(f"{where} cannot hear: it has no {SPEECH_TOKENIZER}/")
+            raise ValueError(f"{where} cannot hear: {self.why_deaf}")
         return self._speech
 
     @property

@@ -25,7 +25,16 @@ def batch_prompts(rows: Sequence[Row], pad_token_id: int) -> BatchFeature:
         fp32 and audio_feature_mask (B, T) bool: the k-th True of a row is the place of its k-th feature. Recordings
         with log-mel pieces give input_features (B, P, mels, frames) and input_features_mask (B, P, frames) in place
         of audio_features.
+
+    Raises:
+        ValueError: a recording does not have one feature per code.
     """
+    for tokens in (item for _, recordings in rows for item in recordings):
+        if len(tokens.features) != len(tokens.codes):
+            raise ValueError(
+                f"a recording has {len(tokens.codes)} codes, but {len(tokens.features)} features: "
+                f"expected one feature per code"
+            )
     length = max(len(streams) for streams, _ in rows)
 
     def padded(ids: Tensor, value: int) -> Tensor:

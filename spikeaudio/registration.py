@@ -42,17 +42,28 @@ _WHISPER_VQ = "spikeaudio.tokenizer.configuration:WhisperVQConfig"
 _DETOKENIZER = "spikeaudio.detokenizer.configuration:DetokenizerConfig"
 _VOCOS = "spikeaudio.vocoder.configuration:VocosConfig"
 
-_CONFIGS = (_SPIKE_AUDIO, _WHISPER_VQ, _DETOKENIZER, _VOCOS)
+_KIMI_AUDIO = "spikeaudio.kimi.configuration:KimiAudioConfig"  # a download, which loads into the classes above it
+
+_CONFIGS = (_SPIKE_AUDIO, _KIMI_AUDIO, _WHISPER_VQ, _DETOKENIZER, _VOCOS)
 _MODELS = (
     _Model("AutoModel", "spikeaudio.lm.modeling:SpikeAudioModel", _SPIKE_AUDIO),
     _Model("AutoModelForCausalLM", "spikeaudio.lm.modeling:SpikeAudioForConditionalGeneration", _SPIKE_AUDIO),
     _Model("AutoModelForMultimodalLM", "spikeaudio.speech_model:SpikeAudioForSpeechGeneration", _SPIKE_AUDIO),
     _Model("AutoModelForSpeechSeq2Seq", "spikeaudio.speech_model:SpikeAudioForSpeechSeq2Seq", _SPIKE_AUDIO),
     _Model("AutoModelForTextToWaveform", "spikeaudio.speech_model:SpikeAudioForTextToWaveform", _SPIKE_AUDIO),
+    _Model("AutoModel", "spikeaudio.kimi.auto:KimiAudioModel", _KIMI_AUDIO),
+    _Model("AutoModelForCausalLM", "spikeaudio.kimi.auto:KimiAudioForConditionalGeneration", _KIMI_AUDIO),
+    _Model("AutoModelForMultimodalLM", "spikeaudio.kimi.auto:KimiAudioForSpeechGeneration", _KIMI_AUDIO),
+    _Model("AutoModelForSpeechSeq2Seq", "spikeaudio.kimi.auto:KimiAudioForSpeechSeq2Seq", _KIMI_AUDIO),
+    _Model("AutoModelForTextToWaveform", "spikeaudio.kimi.auto:KimiAudioForTextToWaveform", _KIMI_AUDIO),
     _Model("AutoModel", "spikeaudio.tokenizer.whisper_vq:WhisperVQEncoder", _WHISPER_VQ),
     _Model("AutoModel", "spikeaudio.detokenizer.modeling:FlowMatchingDetokenizer", _DETOKENIZER),
     _Model("AutoModel", "spikeaudio.vocoder.vocos:VocosVocoder", _VOCOS),
 )
+_PROCESSORS = {
+    _SPIKE_AUDIO: "spikeaudio.processing:SpikeAudioProcessor",
+    _KIMI_AUDIO: "spikeaudio.kimi.auto:KimiAudioProcessor",
+}
 _STATIC_NAMES = {
     "AutoModelForMultimodalLM": "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
     "AutoModelForSpeechSeq2Seq": "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
@@ -118,8 +129,8 @@ def _register_models(registry: ModuleType) -> None:
 
 
 def _register_processor(registry: ModuleType) -> None:
-    processor = _load("spikeaudio.processing:SpikeAudioProcessor")
-    registry.AutoProcessor.register(_load(_SPIKE_AUDIO), processor, exist_ok=True)
+    for config, processor in _PROCESSORS.items():
+        registry.AutoProcessor.register(_load(config), _load(processor), exist_ok=True)
 
 
 def _register_quantizer(registry: ModuleType) -> None:

@@ -63,14 +63,14 @@ class SpeechDecoder:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        cls, folder: str | Path, device: torch.device | str | None = None, dtype: torch.dtype | str | None = None
     ) -> "SpeechDecoder":
         """Load ``detokenizer/`` and ``vocoder/`` of a checkpoint.
 
         Args:
             folder: the checkpoint.
             device: where to put them; None: the CPU.
-            dtype: of the weights in memory; None: float32.
+            dtype: of the weights in memory; None: float32; "auto": as they are stored.
 
         Raises:
             ValueError: one of the two is missing or damaged, or they do not fit together.

@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from spikeaudio.checkpoint import checkpoint_folder, load_part
 from spikeaudio.data.examples import ModelExample, batched, read_examples
+from spikeaudio.kimi.folder import is_published
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.processing import SpikeAudioProcessor
 from spikeaudio.spike_report import LayerFiring, SpikeReport, draw
@@ -110,6 +111,8 @@ def spike(source: str | Path, destination: str | Path, data: str | Path, setting
         raise ValueError(
             f"{destination} lies in the checkpoint {source}, which is to be copied: give a folder beside it"
         )
+    if is_published(source):
+        raise ValueError(f"{source} has Kimi-Audio's own layout: first `spikeaudio convert kimi {source} DST`")
     work = destination.with_name(f"{destination.name}.work")
     dense = load_model(source)
     if any(True for _ in spiking_layers(dense)):

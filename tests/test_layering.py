@@ -18,7 +18,9 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "checkpoint",
+            "checkpoint_reader",
             "contract",
+            "kimi",
             "kimi_prompt",
             "messages",
             "normalization",
@@ -40,6 +42,8 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 # Import each other freely: they are one layer of single files. Rooms of the other layers never import their siblings.
 JOINED = frozenset({3, 5})
+# The one module that reads pickles: published ones, by the restricted unpickler.
+PICKLES = Path("kimi", "weights.py")
 # Outside the layers: the package's names and their registration, by name only.
 OUTSIDE = frozenset({"__init__", "registration"})
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
@@ -104,7 +108,9 @@ def test_library_code_keeps_off(path: Path) -> None:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute):
             called = f"{node.value.id}.{node.attr}" if isinstance(node.value, ast.Name) else f".{node.attr}"
-            assert called not in {"torch.load", "sys.path"}, f"line {node.lineno}: {called}"
+            if path.relative_to(PACKAGE) != PICKLES:
+                assert called != "torch.load", f"line {node.lineno}: {called}"
+            assert called != "sys.path", f"line {node.lineno}: {called}"
             assert node.attr != "cuda", f"line {node.lineno}: {called}"
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert node.value != "cuda", f"line {node.lineno}: device and dtype follow the input or the weights"

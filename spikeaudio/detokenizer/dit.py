@@ -10,14 +10,13 @@ broadcast over the code's frames. Attention is bidirectional over the frames giv
 cache of rotated keys and values, which is all that makes the network chunk-causal. Rotary embedding turns the pairs
 (2i, 2i + 1) by pos * base^(-2i / D).
 
-Source: Peebles and Xie, arXiv:2212.09748, in the form of MoonshotAI/Kimi-Audio (kimia_infer/models/detokenizer),
-whose weights load through `rename_published`.
+Source: Peebles and Xie, arXiv:2212.09748, in the form of MoonshotAI/Kimi-Audio (kimia_infer/models/detokenizer).
 
 Notation: B batch, S codes, F frames = S * frames per code, H hidden, D head size, K cached frames, M mels.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -203,46 +202,3 @@ class DiT(nn.Module):
     def rotation(self, positions: Tensor) -> Rotation:
         """Rotary embedding of (F,) or (B, F) positions, broadcastable against (B, heads, F, D)."""
         return Rotation.at(positions if positions.ndim == 1 else positions[:, None], self.head_size, self.rope_base)
-
-
-_PUBLISHED = (
-    ("semantic_token_embedding.", "code_embedding."),
-    ("input_linear.", "mel_in."),
-    ("t_embedder.mlp.", "time_embedding."),
-    ("final_layer.adaLN_modulation.1.", "final_modulation."),
-    ("final_layer.linear.", "mel_out."),
-)
-_PUBLISHED_BLOCK = (
-    ("adaLN_modulation.1.", "modulation."),
-    ("attn.qkv.", "qkv."),
-    ("attn.proj.", "out."),
-    ("mlp.fc1.", "up."),
-    ("mlp.fc2.", "down."),
-)
-
-
-def rename_published(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Published weights (keys ``...speech_model.*``; others are training leftovers) under the names of `DiT`.
-
-    Raises:
-        ValueError: for a key of the network that has no place in ours.
-    """
-    renamed = {}
-    for key, weight in weights.items():
-        if "speech_model." not in key:
-            continue
-        rest, prefix = key.replace("speech_model.", "", 1), ""
-        table = _PUBLISHED
-        if rest.startswith("blocks."):
-            _, index, rest = rest.split(".", 2)
-            prefix, table = f"blocks.{index}.", _PUBLISHED_BLOCK
-        name = next(
-            (prefix + ours + rest.removeprefix(theirs) for theirs, ours in table if rest.startswith(theirs)), None
-        )
-        if name is None:
-            raise ValueError(
-                f"unexpected published weight {key!r}; expected one of {[theirs for theirs, _ in table]} "
-                f"in {prefix or 'the network'}"
-            )
-        renamed[name] = weight
-    return renamed

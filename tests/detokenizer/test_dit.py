@@ -8,8 +8,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from spikeaudio.detokenizer.dit import DiT, rename_published
+from spikeaudio.detokenizer.dit import DiT
 from spikeaudio.detokenizer.flow_matching import CLEAN_TAU, euler, euler_grid, integer_time, naive_euler_grid
+from spikeaudio.kimi.weight_names import DETOKENIZER
 
 FIXTURE = "detok_dit_tiny"
 GRIDS = {"neural_ode_euler": euler_grid, "naive_euler": naive_euler_grid}
@@ -30,7 +31,9 @@ def published(golden_dir) -> tuple[DiT, dict[str, torch.Tensor]]:
         size["mlp_ratio"],
         rope["rope_base"],
     )
-    dit.load_state_dict(rename_published(load_file(folder / "model.safetensors")), strict=True)
+    weights = {name.removeprefix("speech_model."): w for name, w in load_file(folder / "model.safetensors").items()}
+    renamed = DETOKENIZER.rename(weights, folder)
+    dit.load_state_dict({name.removeprefix("dit."): weight for name, weight in renamed.items()}, strict=True)
     return dit.eval(), load_file(folder / "velocity.safetensors")
 
 
