@@ -23,12 +23,16 @@ if TYPE_CHECKING:  # the same names as _MODULES, for type checkers and editors
     from spikeaudio.tokenizer.configuration import WhisperVQConfig as WhisperVQConfig
     from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer as SpeechTokenizer
     from spikeaudio.tokenizer.whisper_vq import WhisperVQEncoder as WhisperVQEncoder
+    from spikeaudio.vocoder.bigvgan import BigVGAN as BigVGAN
+    from spikeaudio.vocoder.configuration import BigVGANConfig as BigVGANConfig
     from spikeaudio.vocoder.configuration import VocosConfig as VocosConfig
     from spikeaudio.vocoder.vocos import VocosVocoder as VocosVocoder
 
 __version__ = "0.1.0"
 
 _MODULES = {
+    "BigVGAN": "spikeaudio.vocoder.bigvgan",
+    "BigVGANConfig": "spikeaudio.vocoder.configuration",
     "DetokenizerConfig": "spikeaudio.detokenizer.configuration",
     "DiT": "spikeaudio.detokenizer.dit",
     "FlowMatchingDetokenizer": "spikeaudio.detokenizer.modeling",

@@ -160,6 +160,7 @@ def kimi_log_mel(
     num_mels: int = 80,
     n_fft: int = 1024,
     hop_length: int = 480,
+    win_length: int | None = None,
     f_min: float = 0.0,
     f_max: float | None = None,
     floor: float = 1e-5,
@@ -172,6 +173,7 @@ def kimi_log_mel(
         num_mels: mel bins.
         n_fft: samples of one window.
         hop_length: samples from one frame to the next.
+        win_length: samples under the window, in the middle of the transform; ``n_fft`` by default.
         f_min: Hz, lower edge of the first triangle.
         f_max: Hz, upper edge of the last one; half the sampling rate by default.
         floor: smallest magnitude, below which the logarithm is flat.
@@ -188,8 +190,9 @@ def kimi_log_mel(
         return wav.new_zeros(wav.shape[0], num_mels, 0)
     padding = (n_fft - hop_length) // 2
     padded = torch.nn.functional.pad(wav[:, None], (padding, padding), mode="reflect")[:, 0]
-    window = torch.hann_window(n_fft, dtype=wav.dtype, device=wav.device)
-    spectrum = torch.stft(padded, n_fft, hop_length, window=window, center=False, return_complex=True)
+    win_length = n_fft if win_length is None else win_length
+    window = torch.hann_window(win_length, dtype=wav.dtype, device=wav.device)
+    spectrum = torch.stft(padded, n_fft, hop_length, win_length, window, center=False, return_complex=True)
     magnitude = (spectrum.real.square() + spectrum.imag.square() + 1e-9).sqrt()  # (B, n_fft // 2 + 1, F)
     f_max = sampling_rate / 2 if f_max is None else f_max
     triangles = _mel_triangles(sampling_rate, n_fft, num_mels, f_min, f_max).to(magnitude)

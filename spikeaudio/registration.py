@@ -41,10 +41,10 @@ _SPIKE_AUDIO = "spikeaudio.lm.configuration:SpikeAudioConfig"
 _WHISPER_VQ = "spikeaudio.tokenizer.configuration:WhisperVQConfig"
 _DETOKENIZER = "spikeaudio.detokenizer.configuration:DetokenizerConfig"
 _VOCOS = "spikeaudio.vocoder.configuration:VocosConfig"
+_BIGVGAN = "spikeaudio.vocoder.configuration:BigVGANConfig"
+_KIMI_AUDIO = "spikeaudio.kimi.configuration:KimiAudioConfig"  # of a download, which loads into our classes
 
-_KIMI_AUDIO = "spikeaudio.kimi.configuration:KimiAudioConfig"  # a download, which loads into the classes above it
-
-_CONFIGS = (_SPIKE_AUDIO, _KIMI_AUDIO, _WHISPER_VQ, _DETOKENIZER, _VOCOS)
+_CONFIGS = (_SPIKE_AUDIO, _KIMI_AUDIO, _WHISPER_VQ, _DETOKENIZER, _VOCOS, _BIGVGAN)
 _MODELS = (
     _Model("AutoModel", "spikeaudio.lm.modeling:SpikeAudioModel", _SPIKE_AUDIO),
     _Model("AutoModelForCausalLM", "spikeaudio.lm.modeling:SpikeAudioForConditionalGeneration", _SPIKE_AUDIO),
@@ -59,6 +59,7 @@ _MODELS = (
     _Model("AutoModel", "spikeaudio.tokenizer.whisper_vq:WhisperVQEncoder", _WHISPER_VQ),
     _Model("AutoModel", "spikeaudio.detokenizer.modeling:FlowMatchingDetokenizer", _DETOKENIZER),
     _Model("AutoModel", "spikeaudio.vocoder.vocos:VocosVocoder", _VOCOS),
+    _Model("AutoModel", "spikeaudio.vocoder.bigvgan:BigVGAN", _BIGVGAN),
 )
 _PROCESSORS = {
     _SPIKE_AUDIO: "spikeaudio.processing:SpikeAudioProcessor",

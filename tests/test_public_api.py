@@ -22,7 +22,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from spikeaudio import *
 
-for config in (SpikeAudioConfig, WhisperVQConfig, DetokenizerConfig, VocosConfig):
+for config in (SpikeAudioConfig, WhisperVQConfig, DetokenizerConfig, VocosConfig, BigVGANConfig):
     assert CONFIG_MAPPING[config.model_type] is config, config
 found = {auto.__name__: auto._model_mapping[SpikeAudioConfig].__name__ for auto in (
     AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoModelForSpeechSeq2Seq, AutoModelForTextToWaveform)}
@@ -36,6 +36,7 @@ assert found == {
 assert AutoModel._model_mapping[WhisperVQConfig] is WhisperVQEncoder
 assert AutoModel._model_mapping[DetokenizerConfig] is FlowMatchingDetokenizer
 assert AutoModel._model_mapping[VocosConfig] is VocosVocoder
+assert AutoModel._model_mapping[BigVGANConfig] is BigVGAN
 assert PROCESSOR_MAPPING[SpikeAudioConfig] is SpikeAudioProcessor
 names = modeling_auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 assert names["spikeaudio"] == found["AutoModelForSpeechSeq2Seq"], names

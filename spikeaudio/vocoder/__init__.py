@@ -1,5 +1,5 @@
-"""Mel frames -> waveform at 24 kHz: Vocos, with an exact streaming state.
+"""Mel frames -> waveform at 24 kHz: Vocos, and BigVGAN for Kimi-Audio's weights, with exact streaming states.
 
-`configuration.py` names the sizes, `vocos.py` holds the network and its `step`, `state.py` what a caller keeps
-between two steps.
+`configuration.py` names the sizes, `vocos.py` and `bigvgan.py` hold the networks and their `step`, `state.py` and
+`piece.py` what a caller keeps between two steps.
 """

@@ -1,10 +1,13 @@
-"""Sizes of a Vocos vocoder.
+"""Sizes of the two vocoders, Vocos and BigVGAN.
 
-The defaults are spikeaudio-tiny's: Kimi-Audio's mel (80 bands, 50 frames per second) to 24 kHz. `from_vocos_yaml`
-reads the ``config.yaml`` of the published Vocos checkpoints (gemelo-ai/vocos), whose mel is another one
-(100 bands, 93.75 frames per second).
+The defaults of Vocos are spikeaudio-tiny's: Kimi-Audio's mel (80 bands, 50 frames per second) to 24 kHz.
+`VocosConfig.from_vocos_yaml` reads the ``config.yaml`` of the published Vocos checkpoints (gemelo-ai/vocos), whose mel
+is another one (100 bands, 93.75 frames per second). The defaults of BigVGAN are Kimi-Audio's, under the names of its
+``vocoder/config.json``.
 """
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,26 @@ _TRANSFORMERS_KEYS = frozenset(
     {"model_type", "name_or_path", "torch_dtype", "attn_implementation", "experts_implementation", "output_attentions"}
     | {"num_labels", "per_layer_config", "quantization_config", "auto_map"}
 )
+
+# What a published BigVGAN config.json also says, about training it and its data.
+_BIGVGAN_TRAINING_KEYS = frozenset(
+    "num_gpus num_workers batch_size learning_rate adam_b1 adam_b2 lr_decay seed segment_size num_freq".split()
+)
+
+
+def _refuse_unknown(config: PreTrainedConfig, kwargs: Mapping[str, Any]) -> None:
+    """Raise ValueError, with the valid keys, for one that neither a vocoder nor transformers knows."""
+    unknown = sorted(key for key in kwargs if key not in _TRANSFORMERS_KEYS and not key.startswith("_"))
+    if unknown:
+        raise ValueError(
+            f"unknown keys {unknown} for {type(config).__name__}; valid keys are {_architecture_keys(type(config))}"
+        )
+
+
+def _architecture_keys(config: type[PreTrainedConfig]) -> list[str]:
+    """Fields that a class adds to transformers' own."""
+    inherited = {field.name for field in fields(PreTrainedConfig)}
+    return [field.name for field in fields(config) if field.name not in inherited]
 
 
 @strict
@@ -53,11 +76,9 @@ class VocosConfig(PreTrainedConfig):
     sampling_rate: int = 24000
 
     def __post_init__(self, **kwargs: Any) -> None:
-        unknown = sorted(key for key in kwargs if key not in _TRANSFORMERS_KEYS and not key.startswith("_"))
-        if unknown:
-            raise ValueError(f"unknown keys {unknown} for VocosConfig; valid keys are {self._architecture_keys()}")
+        _refuse_unknown(self, kwargs)
         super().__post_init__(**kwargs)
-        for key in self._architecture_keys():
+        for key in _architecture_keys(VocosConfig):
             if key != "padding" and getattr(self, key) < 1:
                 raise ValueError(f"{key} must be at least 1, got {getattr(self, key)}")
         if self.padding not in PADDINGS:
@@ -67,12 +88,6 @@ class VocosConfig(PreTrainedConfig):
                 f"n_fft must be even, at least 2 * hop_length and n_fft - hop_length even, "
                 f"got n_fft {self.n_fft} and hop_length {self.hop_length}"
             )
-
-    @classmethod
-    def _architecture_keys(cls) -> list[str]:
-        """Fields that this class adds to transformers' own."""
-        inherited = {field.name for field in fields(PreTrainedConfig)}
-        return [field.name for field in fields(cls) if field.name not in inherited]
 
     @property
     def look_ahead_frames(self) -> int:
@@ -116,3 +131,95 @@ class VocosConfig(PreTrainedConfig):
             padding=head.get("padding", "same"),
             sampling_rate=mel.get("sample_rate", 24000),
         )
+
+
+@strict
+class BigVGANConfig(PreTrainedConfig):
+    """Architecture of `BigVGAN` and the mel that it reads. Names and defaults: Kimi-Audio's ``vocoder/config.json``.
+
+    Args:
+        num_mels: bands of the log-mel input.
+        upsample_rates: samples per sample of each stage; their product is `hop_size`.
+        upsample_kernel_sizes: of the transposed convolutions, one per rate; kernel minus rate is even and not negative.
+        upsample_initial_channel: channels before the first stage; every stage halves them.
+        resblock: "1", the one kind of block with two convolutions per dilation.
+        resblock_kernel_sizes: odd kernel of each of a stage's parallel blocks.
+        resblock_dilation_sizes: dilations of each of them.
+        activation: "snakebeta", or "snake", which has no beta of its own.
+        snake_logscale: alpha and beta are stored as logarithms.
+        use_tanh_at_final: tanh of the last convolution; False: clamped to [-1, 1].
+        use_bias_at_final: the last convolution has a bias.
+        n_fft: samples of the mel analysis' transform.
+        hop_size: samples per mel frame; also known as `hop_length`.
+        win_size: samples of its window.
+        sampling_rate: of the waveform, in Hz.
+        fmin: lower edge of the mel, in Hz.
+        fmax: upper edge; None: half the sampling rate.
+
+    Raises:
+        ValueError: for an unknown key or sizes that do not fit together.
+    """
+
+    model_type = "spikeaudio_bigvgan"
+    attribute_map = {"hop_length": "hop_size"}  # noqa: RUF012  transformers declares it
+
+    num_mels: int = 80
+    upsample_rates: Sequence[int] = (5, 2, 2, 2, 2, 3, 2)
+    upsample_kernel_sizes: Sequence[int] = (9, 4, 4, 4, 4, 5, 4)
+    upsample_initial_channel: int = 2048
+    resblock: str = "1"
+    resblock_kernel_sizes: Sequence[int] = (3, 5, 7, 11)
+    resblock_dilation_sizes: Sequence[Sequence[int]] = ((1, 3, 5),) * 4
+    activation: str = "snakebeta"
+    snake_logscale: bool = True
+    use_tanh_at_final: bool = False
+    use_bias_at_final: bool = False
+    n_fft: int = 1024
+    hop_size: int = 480
+    win_size: int = 1024
+    sampling_rate: int = 24000
+    fmin: float | int = 0
+    fmax: float | int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        _refuse_unknown(self, kwargs)
+        super().__post_init__(**kwargs)
+        rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
+        blocks, dilations = self.resblock_kernel_sizes, self.resblock_dilation_sizes
+        if self.resblock != "1":
+            raise ValueError(f"resblock must be '1', got {self.resblock!r}")
+        if self.activation not in ("snakebeta", "snake"):
+            raise ValueError(f"activation must be 'snakebeta' or 'snake', got {self.activation!r}")
+        if min(self.num_mels, self.hop_size, self.sampling_rate, *rates, *(d for row in dilations for d in row)) < 1:
+            raise ValueError("num_mels, hop_size, sampling_rate, upsample_rates and dilations must be at least 1")
+        if math.prod(rates) != self.hop_size:
+            raise ValueError(
+                f"upsample_rates {list(rates)} make {math.prod(rates)} samples of a frame, but hop_size is "
+                f"{self.hop_size}"
+            )
+        if len(kernels) != len(rates) or any(k < r or (k - r) % 2 for k, r in zip(kernels, rates, strict=True)):
+            raise ValueError(
+                f"need one upsample_kernel_size per rate {list(rates)}, larger by an even number, got {list(kernels)}"
+            )
+        if not blocks or len(blocks) != len(dilations) or any(kernel < 1 or kernel % 2 == 0 for kernel in blocks):
+            raise ValueError(
+                f"need odd resblock_kernel_sizes and dilations for each, got {list(blocks)} and {len(dilations)} lists"
+            )
+        if self.upsample_initial_channel < 1 or self.upsample_initial_channel % 2 ** len(rates):
+            raise ValueError(
+                f"upsample_initial_channel must be a multiple of {2 ** len(rates)}, halved by each of {len(rates)} "
+                f"stages, got {self.upsample_initial_channel}"
+            )
+        if self.win_size > self.n_fft or self.n_fft < self.hop_size:
+            raise ValueError(
+                f"n_fft must hold win_size and hop_size, got {self.n_fft}, {self.win_size} and {self.hop_size}"
+            )
+
+    @classmethod
+    def from_published(cls, values: Mapping[str, Any]) -> "BigVGANConfig":
+        """The contents of a published ``config.json``; what it says about training is left out.
+
+        Raises:
+            ValueError: for a key that is neither a field of this class nor one of training, or a bad value.
+        """
+        return cls(**{key: value for key, value in values.items() if key not in _BIGVGAN_TRAINING_KEYS})
