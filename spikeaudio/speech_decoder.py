@@ -10,14 +10,19 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from spikeaudio.checkpoint import DETOKENIZER, VOCODER, load_part, missing_parts
 from spikeaudio.detokenizer.modeling import FlowMatchingDetokenizer
 from spikeaudio.detokenizer.state import DetokenizerState
+from spikeaudio.vocoder.bigvgan import BigVGAN
+from spikeaudio.vocoder.piece import LineState
 from spikeaudio.vocoder.state import VocoderState
 from spikeaudio.vocoder.vocos import VocosVocoder
 
 CODES_PER_SECOND = 12.5
+
+Vocoder = VocosVocoder | BigVGAN
 
 
 @dataclass
@@ -25,7 +30,7 @@ class SpeechState:
     """State of one stream of speech, owned by the caller; made by `SpeechDecoder.init_state`."""
 
     detokenizer: DetokenizerState
-    vocoder: VocoderState
+    vocoder: VocoderState | LineState
 
     def reset(self) -> None:
         """Start again with nothing said."""
@@ -48,7 +53,7 @@ class SpeechDecoder:
         ValueError: the two speak of different mels, or their rates do not make 12.5 codes a second.
     """
 
-    def __init__(self, detokenizer: FlowMatchingDetokenizer, vocoder: VocosVocoder) -> None:
+    def __init__(self, detokenizer: FlowMatchingDetokenizer, vocoder: Vocoder) -> None:
         mels, bands = detokenizer.config.num_mels, vocoder.config.num_mels
         if mels != bands:
             raise ValueError(f"the detokenizer makes {mels} mel channels, but the vocoder reads {bands}")
@@ -83,7 +88,7 @@ class SpeechDecoder:
         detokenizer = load_part(
             lambda path: FlowMatchingDetokenizer.from_pretrained(path, dtype=dtype), Path(folder) / DETOKENIZER
         )
-        vocoder = load_part(lambda path: VocosVocoder.from_pretrained(path, dtype=dtype), Path(folder) / VOCODER)
+        vocoder = load_part(lambda path: load_vocoder(path, dtype), Path(folder) / VOCODER)
         return cls(detokenizer.to(device).eval(), vocoder.to(device).eval())
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -121,7 +126,8 @@ class SpeechDecoder:
             ValueError: a code out of range, or codes after the last ones.
         """
         mel = self.detokenizer.step(codes[None].to(self.detokenizer.device), state.detokenizer, last=last)
-        wav = self.vocoder.step(mel.to(self.vocoder.device, self.vocoder.dtype), state.vocoder, last=last)
+        mel = mel.to(self.vocoder.device, self.vocoder.dtype)
+        wav = self.vocoder.step(mel, state.vocoder, last=last)  # type: ignore[arg-type]  # init_state made it
         return wav[0].cpu()
 
     def decode(self, codes: Tensor, seed: int = 0) -> Tensor:
@@ -129,3 +135,16 @@ class SpeechDecoder:
         if codes.ndim != 1:
             raise ValueError(f"codes must be (S,), got shape {tuple(codes.shape)}")
         return self.step(codes, self.init_state(seed), last=True)
+
+
+def load_vocoder(folder: str | Path, dtype: torch.dtype | str) -> Vocoder:
+    """The vocoder in `folder`, of the kind that its config.json names.
+
+    Raises:
+        ValueError: it names none of ours.
+    """
+    kinds: dict[str, type[Vocoder]] = {kind.config_class.model_type: kind for kind in (VocosVocoder, BigVGAN)}
+    named = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+    if named not in kinds:
+        raise ValueError(f"{folder} holds no vocoder of ours: model_type is {named!r}, expected one of {sorted(kinds)}")
+    return kinds[named].from_pretrained(folder, dtype=dtype)

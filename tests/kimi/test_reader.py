@@ -21,7 +21,7 @@ from spikeaudio.kimi.auto import KimiAudioForSpeechSeq2Seq
 from spikeaudio.kimi.configuration import KimiAudioConfig, published_config
 from spikeaudio.speech_model import SpikeAudioForSpeechGeneration, SpikeAudioForSpeechSeq2Seq
 from spikeaudio.streaming import AudioEvent, TextEvent
-from tests.kimi.published_folder import TEXT_EOS
+from tests.kimi.published_folder import sizes
 
 pytestmark = pytest.mark.golden
 
@@ -41,7 +41,8 @@ def conversation(clip: torch.Tensor) -> list[dict]:
 
 
 def test_language_model_is_the_published_one(model, golden_dir):
-    tensors = load_file(golden_dir("kimi_llm_tiny") / "fixture.safetensors")
+    golden = golden_dir("kimi_llm_tiny")
+    tensors = load_file(golden / "fixture.safetensors")
     with torch.no_grad():
         output = model.model(
             input_ids=tensors["asr.text_input_ids"],
@@ -49,8 +50,8 @@ def test_language_model_is_the_published_one(model, golden_dir):
             audio_feature_mask=tensors["asr.is_continuous_mask"],
             audio_features=tensors["asr.whisper_input_feature"],
         )
-    other = torch.arange(output.logits.shape[-1]) != TEXT_EOS  # the download's row of it is another
-    text, audio = tensors["asr.text_logits"], tensors["asr.audio_logits"]
+    other = torch.arange(output.logits.shape[-1]) != sizes(golden)[1]  # the download's row of text_eos is another
+    text, audio = tensors["asr.lm_head_logits"], tensors["asr.mimo_output_logits"]
     torch.testing.assert_close(output.logits[..., other], text[..., other], rtol=0, atol=1e-4)
     torch.testing.assert_close(output.audio_logits, audio, rtol=0, atol=1e-4)
 
@@ -58,7 +59,7 @@ def test_language_model_is_the_published_one(model, golden_dir):
 def test_both_ears_are_the_published_ones(model, golden_dir):
     features = load_file(golden_dir("whisper_features_tiny") / "fixture.safetensors")
     codes = load_file(golden_dir("glm4_tokenizer_tiny") / "fixture.safetensors")
-    names = [name.removesuffix(".waveform") for name in codes if name.endswith(".waveform")]
+    names = [name.removesuffix(".waveform") for name in features if name.endswith(".waveform")]
     prompts = model.processor(["say"] * len(names), [codes[f"{name}.waveform"].numpy() for name in names])
     assert "audio_features" not in prompts
     with torch.no_grad():
@@ -130,8 +131,8 @@ def test_dtype_and_device_follow_the_arguments(download):
     config = json.loads((download / "config.json").read_text())
     (download / "config.json").write_text(json.dumps(config | {"torch_dtype": "bfloat16"}))
     assert AutoModelForMultimodalLM.from_pretrained(download).dtype == torch.bfloat16  # as published
-    model = SpikeAudio.from_pretrained(download, dtype="auto", device_map={"": "cpu"})
-    assert model.model.dtype == torch.bfloat16 and model.model.hf_device_map == {"": "cpu"}
+    model = SpikeAudio.from_pretrained(download, dtype="auto", device_map="cpu")
+    assert model.model.dtype == torch.bfloat16 and model.model.device.type == "cpu"
     assert model.model.model.audio_encoder.conv1.weight.dtype == torch.bfloat16
     assert model.detokenizer.dtype == model.vocoder.dtype == torch.float32  # as stored in their files
     model = SpikeAudio.from_pretrained(download, dtype=torch.float16)
@@ -144,7 +145,8 @@ def test_dtype_and_device_follow_the_arguments(download):
 def test_the_release_s_settings(model, published):
     config, schedule = model.model.config, model.detokenizer.config
     assert (config.audio_delay, config.audio_branch_layer, config.num_audio_layers) == (6, 1, 2)
-    assert (config.prompt_format, config.num_text_tokens, config.pad_token_id) == ("kimi", 256, 319)
+    assert (config.prompt_format, config.num_text_tokens) == ("kimi", 256)
+    assert config.pad_token_id == config.audio_token_offset - 1
     assert config.rope_parameters["rope_theta"] == 1_000_000.0
     assert (schedule.chunk_tokens, schedule.look_ahead_tokens, schedule.max_kv_frames) == (30, 12, 900)
     assert (schedule.ode_steps, schedule.cfg_scale) == (29, 1.0)
