@@ -161,7 +161,9 @@ def _write_part(folder: Path, part: _Part, dtype: torch.dtype | None, shard_byte
     split = split_torch_state_dict_into_shards(
         weights, filename_pattern="model{suffix}.safetensors", max_shard_size=shard_bytes
     )
-    for filename, names in tqdm(sorted(split.filename_to_tensors.items()), desc=folder.name or ".", unit="shard"):
+    for filename, names in tqdm(
+        sorted(split.filename_to_tensors.items()), desc=part.model_class.__name__, unit="shard"
+    ):
         if (folder / filename).is_file():
             continue
         shard = {name: part.weights[name].to(weights[name].dtype).contiguous() for name in names}

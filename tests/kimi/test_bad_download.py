@@ -160,7 +160,7 @@ def test_vocabulary_of_another_model(download):
 def test_missing_speech_tokenizer(download, tmp_path):
     shutil.rmtree(download.parent / "glm-4-voice-tokenizer")
     model = SpikeAudio.from_pretrained(download)  # it still reads and writes
-    with pytest.raises(ValueError, match="cannot hear.*hf download zai-org/glm-4-voice-tokenizer --local-dir"):
+    with pytest.raises(ValueError, match=r"cannot hear.*hf download zai-org/glm-4-voice-tokenizer --local-dir"):
         model.transcribe(torch.randn(16000))
     with pytest.raises(FileNotFoundError, match=r"no speech tokenizer at .*nowhere.*hf download"):
         SpikeAudio.from_pretrained(download, speech_tokenizer=tmp_path / "nowhere")

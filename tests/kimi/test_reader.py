@@ -19,6 +19,8 @@ from spikeaudio import (
 )
 from spikeaudio.kimi.auto import KimiAudioForSpeechSeq2Seq
 from spikeaudio.kimi.configuration import KimiAudioConfig, published_config
+from spikeaudio.kimi.folder import PublishedFolder
+from spikeaudio.kimi.reader import read_processor
 from spikeaudio.speech_model import SpikeAudioForSpeechGeneration, SpikeAudioForSpeechSeq2Seq
 from spikeaudio.streaming import AudioEvent, TextEvent
 from tests.kimi.published_folder import sizes
@@ -135,9 +137,8 @@ def test_dtype_and_device_follow_the_arguments(download):
     assert model.model.dtype == torch.bfloat16 and model.model.device.type == "cpu"
     assert model.model.model.audio_encoder.conv1.weight.dtype == torch.bfloat16
     assert model.detokenizer.dtype == model.vocoder.dtype == torch.float32  # as stored in their files
-    model = SpikeAudio.from_pretrained(download, dtype=torch.float16)
-    assert model.model.dtype == model.detokenizer.dtype == model.vocoder.dtype == torch.float16
-    assert SpikeAudio.from_pretrained(download).model.dtype == torch.float32
+    model = SpikeAudio.from_pretrained(download)
+    assert model.model.dtype == model.detokenizer.dtype == model.vocoder.dtype == torch.float32
     with pytest.raises(ValueError, match="either device or device_map"):
         SpikeAudio.from_pretrained(download, device="cpu", device_map="auto")
 
@@ -160,11 +161,11 @@ def test_the_release_s_settings(model, published):
 
 def test_the_speech_tokenizer_lies_inside_or_beside_or_elsewhere(download, clip, tmp_path):
     beside = download.parent / "glm-4-voice-tokenizer"
-    expected = SpikeAudio.from_pretrained(download).tokenizer.encode([clip])[0].codes
+    expected = read_processor(PublishedFolder(download)).hear([clip])[0].codes
     for place in (download / "speech_tokenizer", tmp_path / "elsewhere"):
         shutil.move(beside, place)
-        given = {} if place.parent == download else {"speech_tokenizer": place}
-        assert torch.equal(SpikeAudio.from_pretrained(download, **given).tokenizer.encode([clip])[0].codes, expected)
+        given = None if place.parent == download else place
+        assert torch.equal(read_processor(PublishedFolder(download, given)).hear([clip])[0].codes, expected)
         beside = place
 
 
