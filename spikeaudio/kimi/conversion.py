@@ -161,13 +161,10 @@ def _write_part(folder: Path, part: _Part, dtype: torch.dtype | None, shard_byte
     split = split_torch_state_dict_into_shards(
         weights, filename_pattern="model{suffix}.safetensors", max_shard_size=shard_bytes
     )
-    for filename, names in tqdm(
-        sorted(split.filename_to_tensors.items()), desc=part.model_class.__name__, unit="shard"
-    ):
-        if (folder / filename).is_file():
-            continue
-        shard = {name: part.weights[name].to(weights[name].dtype).contiguous() for name in names}
-        _write(folder / filename, lambda path, shard=shard: save_file(shard, path, metadata={"format": "pt"}))
+    shards = sorted(split.filename_to_tensors.items())
+    for filename, names in tqdm(shards, desc=part.model_class.__name__, unit="shard"):
+        if not (folder / filename).is_file():
+            _write_shard(folder / filename, {name: part.weights[name] for name in names}, dtype)
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         _write(folder / "model.safetensors.index.json", lambda path: path.write_text(json.dumps(index, sort_keys=True)))
@@ -175,6 +172,12 @@ def _write_part(folder: Path, part: _Part, dtype: torch.dtype | None, shard_byte
     config.architectures = [part.model_class.__name__]
     config.dtype = next(tensor.dtype for tensor in weights.values() if tensor.is_floating_point())
     config.save_pretrained(folder)
+
+
+def _write_shard(path: Path, weights: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
+    """One file of weights; what is cast or copied for it lives in this call alone."""
+    shard = {name: tensor.to(_stored(tensor, dtype).dtype).contiguous() for name, tensor in weights.items()}
+    _write(path, lambda temporary: save_file(shard, temporary, metadata={"format": "pt"}))
 
 
 def _stored(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:

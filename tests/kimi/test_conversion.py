@@ -97,6 +97,7 @@ def test_dtype_and_shards(published, tmp_path, capsys):
     assert SpikeAudio.from_pretrained(destination, dtype="auto").model.dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_after_a_kill_it_goes_on(published, converted, tmp_path):
     destination, work = tmp_path / "killed", tmp_path / "killed.work"
     command = [sys.executable, "-c", KILLED, published, destination]

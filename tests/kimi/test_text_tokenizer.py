@@ -1,6 +1,7 @@
 """The tiktoken vocabulary as a fast tokenizer: merges by rank, special ids, and what a text cannot smuggle in."""
 
 import base64
+import itertools
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def learned_ranks(count: int) -> dict[bytes, int]:
     ranks = {bytes([byte]): byte for byte in reversed(range(256))}
     words = [[bytes([b]) for b in word.encode()] for text in TEXTS for word in regex.findall(PRETOKENIZE_REGEX, text)]
     for _ in range(count):
-        pairs = [left + right for word in words for left, right in zip(word, word[1:], strict=False)]
+        pairs = [left + right for word in words for left, right in itertools.pairwise(word)]
         best = max(sorted(set(pairs) - set(ranks)), key=pairs.count)
         ranks[best] = len(ranks)
         words = [merge(word, ranks) for word in words]
@@ -34,7 +35,7 @@ def merge(word: list[bytes], ranks: dict[bytes, int]) -> list[bytes]:
     """tiktoken's definition: join the pair of lowest rank, the leftmost of equals, until no pair is a token."""
     word = list(word)
     while True:
-        found = [(ranks[a + b], i) for i, (a, b) in enumerate(zip(word, word[1:], strict=False)) if a + b in ranks]
+        found = [(ranks[a + b], i) for i, (a, b) in enumerate(itertools.pairwise(word)) if a + b in ranks]
         if not found:
             return word
         index = min(found)[1]
@@ -82,5 +83,5 @@ def test_names_of_special_ids_in_a_text_are_text(tokenizer, ranks, tmp_path: Pat
 
 
 def test_no_room_for_the_special_ids():
-    with pytest.raises(ValueError, match="at least 34 special ids .* got 33"):
+    with pytest.raises(ValueError, match=r"at least 34 special ids .* got 33"):
         SpecialTokens(256, 33)
