@@ -1,4 +1,4 @@
-"""A checkpoint whose config names Kimi-Audio's prompts, from messages to answers: alone, in batches, in several turns."""
+"""A checkpoint whose config names Kimi-Audio's prompts, from messages to answers: alone, in batches, over turns."""
 
 from pathlib import Path
 from typing import Any
