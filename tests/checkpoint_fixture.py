@@ -58,7 +58,9 @@ def text_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def language_model(tokenizer: PreTrainedTokenizerFast, thinks: bool = False) -> SpikeAudioForConditionalGeneration:
+def language_model(
+    tokenizer: PreTrainedTokenizerFast, thinks: bool = False, prompt_format: str = "spikeaudio"
+) -> SpikeAudioForConditionalGeneration:
     """A two-stream model with random weights for the vocabulary of `tokenizer`."""
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in CONTROL}
     names = {"user": "user_start", "assistant": "assistant_start"}
@@ -66,6 +68,7 @@ def language_model(tokenizer: PreTrainedTokenizerFast, thinks: bool = False) -> 
     if not thinks:
         special["think_end_token_id"] = None
     config = SpikeAudioConfig(
+        prompt_format=prompt_format,
         vocab_size=len(tokenizer) + NUM_CODES,
         audio_token_offset=len(tokenizer),
         num_audio_codes=NUM_CODES,
@@ -130,10 +133,10 @@ def speech_decoder() -> SpeechDecoder:
     return SpeechDecoder(detokenizer.eval(), vocoder.eval())
 
 
-def write_checkpoint(folder: Path, thinks: bool = False) -> Path:
+def write_checkpoint(folder: Path, thinks: bool = False, prompt_format: str = "spikeaudio") -> Path:
     """Assemble the whole checkpoint in `folder`."""
     tokenizer = text_tokenizer()
-    model = language_model(tokenizer, thinks)
+    model = language_model(tokenizer, thinks, prompt_format)
     model.save_pretrained(folder)
     SpikeAudioProcessor.of(model.config, tokenizer, speech_tokenizer()).save_pretrained(folder)
     speech_decoder().save_pretrained(folder)

@@ -15,6 +15,7 @@ from spikeaudio.audio import save_audio
 from spikeaudio.cli import main
 from spikeaudio.data.examples import ModelExample
 from spikeaudio.spike import SpikeSettings, split
+from spikeaudio.spiking.cache import SpikingCacheLayer
 from spikeaudio.spiking.conversion import spiking_layers
 from spikeaudio.spiking.linear import PackedSpikingLinear
 from spikeaudio.spiking.preset import PRESETS, preset
@@ -60,15 +61,26 @@ def settings(**changes: Any) -> SpikeSettings:
     ],
 )
 def test_the_checkpoint_is_what_the_report_says(
-    tiny_checkpoint: Path, data: Path, tmp_path: Path, name: str, method: Any
+    tiny_checkpoint: Path, data: Path, tmp_path: Path, name: str, method: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kept: list[int] = []  # bytes of what a spiking cache holds, after every update
+    update = SpikingCacheLayer.update
+
+    def spy(layer: SpikingCacheLayer, *args: Any, **kwargs: Any) -> Any:
+        out = update(layer, *args, **kwargs)
+        kept.append(layer.num_bytes)
+        return out
+
+    monkeypatch.setattr(SpikingCacheLayer, "update", spy)
     asked = settings(config=preset(name), method=method)
     report = spike.spike(tiny_checkpoint, tmp_path / "out", data, asked)
     model = SpikeAudio.from_pretrained(tmp_path / "out")
     layers = dict(spiking_layers(model.model))
     assert set(layers) == set(report.layers) and len(layers) == 28
     assert all(isinstance(layer, PackedSpikingLinear) for layer in layers.values())
+    kept.clear()
     assert isinstance(model.transcribe(torch.randn(8000) * 0.1, 16000), str)
+    assert bool(kept) == (name == "w4a4kv4")
     assert len(model.speak("hello", seed=0).wav)
     stored = json.loads((tmp_path / "out" / "spiking_report.json").read_text())
     assert stored["spiking"] == report.spiking and set(report.spiking) == {"text", "audio"}

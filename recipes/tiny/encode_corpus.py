@@ -110,7 +110,7 @@ def batches(rows: list[dict]) -> list[list[tuple[dict, int]]]:
     jobs = [
         (row, version)
         for row in rows
-        if row["seconds"] < LONGEST_SECONDS
+        if row["seconds"] < LONGEST_SECONDS and row["split"] != "unheard"
         for version in range(VERSIONS.get(row["kind"], OTHER_VERSIONS) if row["split"] == "train" else 1)
     ]
     jobs.sort(key=lambda job: job[0]["samples_16k"])

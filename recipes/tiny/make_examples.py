@@ -1,14 +1,19 @@
 """Examples for `spikeaudio spike` and for its evidence, drawn as the language model's training draws them.
 
     python recipes/tiny/make_examples.py --corpus DIR --out DIR [--number 3000] [--split train] [--disturbed SHARE]
+    [--unheard NUMBER --teacher CHECKPOINT]
 
 Writes `examples.jsonl` (:mod:`spikeaudio.data.examples`) and the recordings that it names, as 16-bit wav files. Most of
 those to train on are new renderings (speed, gain, noise): what the language model says of clips that it knows by heart
-teaches a student little about others.
+teaches a student little about others. `--unheard` adds so many sentences that no model was trained on, with what the
+teacher writes when it hears them instead of their words (sequence-level distillation, Kim and Rush, arXiv:1606.07947):
+a student learns to follow it where its own decoding leads, errors included.
 """
 
 import argparse
 import json
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +32,12 @@ from train_lm import (
     draw_by_domain,
 )
 
+from spikeaudio import SpikeAudio
 from spikeaudio.data.corpus import PackedCorpus
 
 RATE = 16000
 LONGEST_SECONDS = 12.0
+HEARD_TOGETHER = 32  # recordings per batch of the teacher
 DISTURBED = {"train": 0.75, "test": 0.0}  # share of the recordings that are new renderings
 
 
@@ -96,6 +103,24 @@ class Examples:
             soundfile.write(self.out / name, wav, RATE, subtype="PCM_16")
         return {"type": "audio", "path": name}
 
+    def unheard(self, number: int, teacher: SpikeAudio, rng: np.random.Generator) -> Iterator[dict]:
+        """Lines of sentences that nobody trained on: a recording and what the teacher writes when it hears it.
+
+        Raises:
+            ValueError: the corpus has no such clips.
+        """
+        rows = self.corpus.select(split="unheard")
+        if not rows:
+            raise ValueError(
+                f'the corpus {self.corpus.folder} has no rows of split "unheard"; make_corpus.py adds them'
+            )
+        for first in range(0, number, HEARD_TOGETHER):
+            blocks = [self.audio(pick(rows, rng), rng) for _ in range(min(HEARD_TOGETHER, number - first))]
+            for block, written in zip(
+                blocks, teacher.transcribe([self.out / each["path"] for each in blocks]), strict=True
+            ):
+                yield conversation([text(INSTRUCTIONS["asr"]), block], [text(written)])
+
 
 def pick(rows: list, rng: np.random.Generator) -> dict:
     return rows[int(rng.integers(len(rows)))]
@@ -119,7 +144,11 @@ def main() -> None:
     parser.add_argument("--split", choices=["train", "test"], default="train")
     parser.add_argument("--holdout-speaker", default="theo")
     parser.add_argument("--disturbed", type=float, help=f"share of new renderings, instead of {DISTURBED}")
+    parser.add_argument("--unheard", type=int, default=0, help="so many more, of sentences in no training split")
+    parser.add_argument("--teacher", type=Path, help="checkpoint that writes their transcripts")
     args = parser.parse_args()
+    if args.unheard and args.teacher is None:
+        parser.error("--unheard needs --teacher, which writes the transcripts")
     args.out.mkdir(parents=True, exist_ok=True)
     examples, rng = (
         Examples(PackedCorpus(args.corpus), args.split, args.holdout_speaker, args.out),
@@ -127,7 +156,11 @@ def main() -> None:
     )
     if args.disturbed is not None:
         examples.disturbed = args.disturbed
-    lines = [json.dumps(examples.draw(rng)) + "\n" for _ in tqdm(range(args.number), desc="examples", mininterval=5)]
+    drawn: Iterator[dict] = (examples.draw(rng) for _ in range(args.number))
+    if args.unheard:
+        drawn = chain(drawn, examples.unheard(args.unheard, SpikeAudio.from_pretrained(args.teacher), rng))
+    bar = tqdm(drawn, desc="examples", total=args.number + args.unheard, mininterval=5)
+    lines = [json.dumps(line) + "\n" for line in bar]
     (args.out / "examples.jsonl").write_text("".join(lines))
 
 

@@ -135,7 +135,8 @@ class SpikeAudioGenerationMixin(GenerationMixin):
             :class:`SpikeAudioGenerateOutput`, or only its ``sequences`` without ``return_dict_in_generate``.
 
         Raises:
-            ValueError: an unknown mode, or prompt streams that do not fit together.
+            ValueError: an unknown mode, prompt streams that do not fit together, or a prompt that leaves no position of
+                the model for an answer.
         """
         pieces, mask = (kwargs.pop(name, None) for name in ("input_features", "input_features_mask"))
         if pieces is not None:  # encoded once, here: from now on the prompt's features are like any others
@@ -205,6 +206,11 @@ class SpikeAudioGenerationMixin(GenerationMixin):
     ) -> SpikeAudioGenerateOutput | Tensor:
         config, device = self.config, input_ids.device
         rows, prompt_length = input_ids.shape
+        if prompt_length >= config.max_position_embeddings:
+            raise ValueError(
+                f"the prompt takes {prompt_length} positions of 80 ms, but this model has "
+                f"{config.max_position_embeddings}: give a shorter recording or text, or fewer messages"
+            )
         settings = {name: getattr(generation_config, name) for name in STREAM_DEFAULTS}
         speaks = settings["generation_mode"] == "audio"
         blank = input_ids.new_full((rows,), config.blank_token_id)

@@ -46,6 +46,8 @@ def test_unknown_keys_list_the_valid_ones(tiny_config):
         ({"audio_delay": -1}, "audio_delay must not be negative"),
         ({"num_audio_codes": 31}, "ids 50 to 80 .* vocab_size is 80"),
         ({"msg_end_token_id": 50}, "msg_end_token_id must be below audio_token_offset"),
+        ({"num_text_tokens": 51}, r"num_text_tokens must lie in \[1, 50\].* got 51"),
+        ({"num_text_tokens": 0}, "got 0"),
         ({"think_end_token_id": 70}, "think_end_token_id must be below"),
         ({"tie_word_embeddings": True}, "tie_word_embeddings"),
         ({"use_sliding_window": True}, "use_sliding_window"),

@@ -65,6 +65,8 @@ def test_legal_ids(tiny_config):
     config = tiny_config(think_end_token_id=49)
     legal = LegalTokens.of(config)
     assert legal.text.nonzero().flatten().tolist() == [*range(40), config.text_eos_token_id, 49]
+    told_apart = LegalTokens.of(tiny_config(think_end_token_id=49, num_text_tokens=30))
+    assert told_apart.text.nonzero().flatten().tolist() == [*range(30), config.text_eos_token_id, 49]
     stops = sorted([config.media_end_token_id, config.msg_end_token_id])
     assert legal.audio.nonzero().flatten().tolist() == [*stops, *range(50, 80)]
 
@@ -279,6 +281,16 @@ def test_several_answers_per_prompt(tiny_model, prompt):
     inputs = prompt(model.config, codes=2, text=1, seed=0)
     out = run(model, inputs, num_return_sequences=3, do_sample=True, audio_temperature=1.0, generation_mode="audio")
     assert len(out.audio_codes) == 3 and len({tuple(r) for r in out.sequences.tolist()}) > 1
+
+
+def test_a_prompt_must_leave_room(tiny_model, prompt):
+    """A recording longer than the context is refused, not continued beyond the positions that were trained."""
+    model = tiny_model(max_position_embeddings=30)
+    fits, long = (prompt(model.config, codes=codes, text=1, seed=0) for codes in (23, 24))
+    assert fits["input_ids"].shape[1] == 29
+    assert len(new_ids(run(model, fits, max_new_tokens=1), fits)[0]) == 1
+    with pytest.raises(ValueError, match="the prompt takes 30 positions of 80 ms, but this model has 30"):
+        run(model, long, max_new_tokens=1)
 
 
 def test_bad_input_is_one_sentence(tiny_model, prompt):

@@ -10,6 +10,7 @@ import make_corpus
 import make_examples
 import numpy as np
 import pytest
+import soundfile
 import torch
 import train_lm
 import train_tokenizer
@@ -28,6 +29,7 @@ from spikeaudio.tokenizer.configuration import WhisperVQConfig
 from spikeaudio.training.tokenizer_objective import TokenizerTrainer, spell
 
 FACT = facts()[0]
+SENTENCES = ["he went home", "she came back"] * 200
 ROWS = [  # text, kind, voice, and whatever else describes a clip
     (FACT.questions[0], "question", "rh_bdl", {"domain": FACT.domain, "answer": FACT.answer}),
     (FACT.answer, "answer", "rh_bdl", {"domain": FACT.domain}),
@@ -185,11 +187,18 @@ def test_sustained_instruments_are_drawn_twice_as_often(corpus: PackedCorpus) ->
 
 
 def test_strangers_voices_come_after_the_corpus_that_was_there() -> None:
-    jobs = make_corpus.speech_jobs(["he went home", "she came back"] * 200, scale=0.02)
+    jobs = [row for row in make_corpus.speech_jobs(SENTENCES, scale=0.02) if row["split"] != "unheard"]
     strange = [row["voice"] in make_corpus.STRANGERS for row in jobs]
     assert any(strange) and strange == sorted(strange)
     assert make_corpus.HELD_OUT_VOICE not in make_corpus.STRANGERS
     assert all(row["split"] == "train" for row, odd in zip(jobs, strange, strict=True) if odd)
+
+
+def test_unheard_sentences_are_in_no_other_split() -> None:
+    jobs = make_corpus.speech_jobs([f"{sentence} {number}" for number, sentence in enumerate(SENTENCES)], scale=0.02)
+    texts = {split: {row["text"] for row in jobs if row["split"] == split} for split in ("train", "test", "unheard")}
+    assert len(texts["unheard"]) == 20 and not texts["unheard"] & (texts["train"] | texts["test"])
+    assert make_corpus.TTS_VOICE not in {row["voice"] for row in jobs if row["split"] == "unheard"}
 
 
 def test_noise_clips(tmp_path: Path) -> None:
@@ -327,6 +336,24 @@ def test_examples_are_conversations_of_every_job(corpus: PackedCorpus, tmp_path:
     plain = [block for _ in range(50) for block in examples.draw(rng)["messages"][0]["content"]]
     assert not any("-" in block.get("path", "") for block in plain)
     assert make_examples.Examples(corpus, "test", "theo", tmp_path / "out").disturbed == 0
+
+
+def test_unheard_examples_say_what_the_teacher_writes(corpus: PackedCorpus, tmp_path: Path) -> None:
+    class Teacher:
+        def transcribe(self, paths: list[Path]) -> list[str]:
+            return [f"length {len(soundfile.read(path)[0])}" for path in paths]
+
+    examples, rng = make_examples.Examples(corpus, "train", "theo", tmp_path), np.random.default_rng(0)
+    with pytest.raises(ValueError, match="unheard"):
+        next(examples.unheard(1, Teacher(), rng))
+    next(row for row in corpus.rows if row["kind"] == "open")["split"] = "unheard"
+    lines = list(examples.unheard(make_examples.HEARD_TOGETHER + 3, Teacher(), rng))
+    assert len(lines) == make_examples.HEARD_TOGETHER + 3
+    for line in lines:
+        (asked, answered) = line["messages"]
+        path = tmp_path / asked["content"][1]["path"]
+        assert answered["content"] == [{"type": "text", "text": f"length {len(soundfile.read(path)[0])}"}]
+    assert len({line["messages"][0]["content"][1]["path"] for line in lines}) > 20  # new renderings
 
 
 def test_one_note_is_never_asked_for_its_tempo(examples: train_lm.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
