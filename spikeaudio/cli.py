@@ -18,7 +18,8 @@ import typer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from spikeaudio.pipeline import Reply, SpikeAudio
+    from spikeaudio.answers import Reply
+    from spikeaudio.pipeline import SpikeAudio
 
 SHIPPED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "spikeaudio-tiny"
 _HEARING_HZ = 16000

@@ -16,8 +16,9 @@ from typing import NamedTuple, TypeVar
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from spikeaudio.answers import Speech
 from spikeaudio.audio import kimi_log_mel, load_audio, save_audio
-from spikeaudio.pipeline import Speech, SpikeAudio
+from spikeaudio.pipeline import SpikeAudio
 
 SAMPLES = Path(__file__).parent / "samples"
 SENTENCE = "seven plus five is twelve"

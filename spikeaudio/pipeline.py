@@ -13,7 +13,6 @@ context is bounded, and so is the memory.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -22,19 +21,20 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature
 
-from spikeaudio.audio import save_audio
+from spikeaudio.answers import Reply, Speech
+from spikeaudio.audio import resample, save_audio
 from spikeaudio.checkpoint import DETOKENIZER, VOCODER, missing_parts
 from spikeaudio.checkpoint_reader import read_checkpoint
 from spikeaudio.contract import check_parts
 from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
-from spikeaudio.messages import Audio, Messages, is_batch
+from spikeaudio.messages import Audio, Messages, is_batch, load_recording
 from spikeaudio.normalization import split_sentences
 from spikeaudio.processing import SpikeAudioProcessor
 from spikeaudio.prompt import spoken_text_ids
 from spikeaudio.raw_audio import SAMPLING_RATE
 from spikeaudio.segmentation import split_at_pauses
-from spikeaudio.speech_decoder import SpeechDecoder
+from spikeaudio.speech_decoder import SpeechDecoder, VoicePrompt
 from spikeaudio.speech_model import ForcedText
 from spikeaudio.spiking.cache import cache_for
 from spikeaudio.streaming import AudioTextStreamer, Event
@@ -45,27 +45,6 @@ _SILENCE = 1e-4  # peak below which a recording holds nothing to transcribe: -80
 _TEXT_IDS_SPARE = 16  # a transcript has at most one id per code and so many more
 _CODES_PER_TEXT_ID = 12  # about one second; speech takes a quarter of it
 _PAUSE_SECONDS = 0.2  # between two sentences
-
-
-@dataclass(frozen=True)
-class Speech:
-    """A text that was read aloud."""
-
-    wav: Tensor  # (N,) float32
-    sampling_rate: int  # Hz
-    codes: Tensor  # (S,) long, 12.5 per second
-    text: str  # as it was read
-
-
-@dataclass(frozen=True)
-class Reply:
-    """An answer in a conversation."""
-
-    text: str
-    question: str | None  # what the model understood, if it says so
-    wav: Tensor | None  # (N,) float32; None for a written answer
-    sampling_rate: int | None  # Hz of `wav`
-    codes: Tensor | None  # (S,) long
 
 
 class SpikeAudio:
@@ -210,19 +189,32 @@ class SpikeAudio:
 
     # -- speaking --------------------------------------------------------------------------------------------------
 
-    def speak(self, text: str, output: str | Path | None = None, seed: int = 0, **generation: Any) -> Speech:
+    def speak(
+        self,
+        text: str,
+        output: str | Path | None = None,
+        seed: int = 0,
+        voice: Audio | None = None,
+        sampling_rate: int | None = None,
+        **generation: Any,
+    ) -> Speech:
         """Read a text aloud.
 
         Args:
             text: any length; sentences are read one by one.
             output: audio file to write as well.
             seed: of every random number; the same seed says the same again.
+            voice: a short recording of the voice to speak with, as path or samples; None: the checkpoint's own.
+            sampling_rate: Hz of a voice given as samples; None: 16 kHz.
             generation: keywords for the language model's `generate`, such as `audio_temperature`.
 
         Raises:
-            ValueError: the text is empty or holds nothing that can be said; or a checkpoint that cannot speak.
+            FileNotFoundError: no such file.
+            ValueError: the text is empty or holds nothing that can be said, a voice that is no recording or too long,
+                or a checkpoint that cannot speak.
         """
         decoder = self.decoder
+        prompt = self._voice(voice, sampling_rate)
         sentences = split_sentences(text) if self.processor.spell_out else [text]
         wavs: list[Tensor] = []
         codes: list[Tensor] = []
@@ -230,7 +222,7 @@ class SpikeAudio:
         for index, sentence in enumerate(sentences):
             spoken = self._read(sentence, seed + index, **generation)
             codes.append(spoken)
-            wavs += [pause] * bool(wavs) + [decoder.decode(spoken, seed + index)]
+            wavs += [pause] * bool(wavs) + [decoder.decode(spoken, seed + index, prompt)]
         speech = Speech(torch.cat(wavs), decoder.sampling_rate, torch.cat(codes), " ".join(sentences))
         if output is not None:
             save_audio(output, speech.wav, speech.sampling_rate)
@@ -257,6 +249,7 @@ class SpikeAudio:
         sampling_rate: int | None = None,
         speech: bool = True,
         seed: int = 0,
+        voice: Audio | None = None,
         **generation: Any,
     ) -> Reply:
         """Answer a spoken question, or the last message of a conversation.
@@ -266,6 +259,7 @@ class SpikeAudio:
             sampling_rate: Hz of samples given as arrays; None: 16 kHz.
             speech: answer aloud as well.
             seed: of every random number.
+            voice: a short recording of the voice to answer with, as `audio`; None: the checkpoint's own.
             generation: keywords for the language model's `generate`.
 
         Raises:
@@ -273,13 +267,14 @@ class SpikeAudio:
             ValueError: a bad recording or message; or a checkpoint without the part that this needs.
         """
         decoder = self.decoder if speech else None
+        timbre = self._voice(voice, sampling_rate) if speech else None
         prompt = self._chat_prompt(audio, sampling_rate, speech)
         output, length = self._generate(prompt, "audio" if speech else "text", seed=seed, **generation)
         answer = self.processor.decode_answer(output.sequences[0, length:].cpu())
         if decoder is None:
             return Reply(answer.text, answer.thought, None, None, None)
         codes = output.audio_codes[0].cpu()
-        return Reply(answer.text, answer.thought, decoder.decode(codes, seed), decoder.sampling_rate, codes)
+        return Reply(answer.text, answer.thought, decoder.decode(codes, seed, timbre), decoder.sampling_rate, codes)
 
     def stream(
         self,
@@ -287,6 +282,7 @@ class SpikeAudio:
         sampling_rate: int | None = None,
         speech: bool = True,
         seed: int = 0,
+        voice: Audio | None = None,
         **generation: Any,
     ) -> Iterator[Event]:
         """`chat`, word by word and sound by sound; takes the same arguments.
@@ -295,10 +291,11 @@ class SpikeAudio:
             TextEvent and AudioEvent in the order in which they come about; the sounds joined are `chat`'s wav.
         """
         decoder = self.decoder if speech else None
+        timbre = self._voice(voice, sampling_rate) if speech else None
         prompt = self._chat_prompt(audio, sampling_rate, speech)
         mode = "audio" if speech else "text"
         self._room(prompt)
-        streamer = AudioTextStreamer(self.processor, decoder, seed)
+        streamer = AudioTextStreamer(self.processor, decoder, seed, voice=timbre)
 
         def run() -> None:
             try:
@@ -340,6 +337,14 @@ class SpikeAudio:
             **{"max_new_tokens": limit, **generation},
         )
         return output.audio_codes[0].cpu()
+
+    def _voice(self, voice: Audio | None, sampling_rate: int | None) -> VoicePrompt | None:
+        """A recording of a voice, heard by the speech tokenizer and as mel."""
+        if voice is None:
+            return None
+        rate = self.decoder.sampling_rate
+        wav = load_recording(voice, rate, SAMPLING_RATE if sampling_rate is None else sampling_rate)
+        return self.decoder.voice(wav, self.tokenizer.encode([resample(wav, rate, SAMPLING_RATE)])[0].codes)
 
     def _chat_prompt(self, audio: Any, sampling_rate: int | None, speech: bool) -> BatchFeature:
         if isinstance(audio, list | tuple) and audio and isinstance(audio[0], dict):

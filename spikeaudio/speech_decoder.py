@@ -2,7 +2,8 @@
 
     codes (S,) 12.5 Hz  -> detokenizer -> mel (80, 4 S) 50 Hz -> vocoder -> wav (1920 S,) 24 kHz
 
-`decode` is `step` with everything at once, so a stream and a file hold the same samples.
+`decode` is `step` with everything at once, so a stream and a file hold the same samples. A `VoicePrompt`, shown to the
+detokenizer before the first code, stays in its context for the whole stream.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
+from spikeaudio.audio import check_wav
 from spikeaudio.checkpoint import DETOKENIZER, VOCODER, load_part, missing_parts
 from spikeaudio.detokenizer.modeling import FlowMatchingDetokenizer
 from spikeaudio.detokenizer.state import DetokenizerState
@@ -25,6 +27,14 @@ CODES_PER_SECOND = 12.5
 Vocoder = VocosVocoder | BigVGAN
 
 
+@dataclass(frozen=True)
+class VoicePrompt:
+    """How somebody sounds: a recording as the detokenizer knows speech; made by `SpeechDecoder.voice`."""
+
+    codes: Tensor  # (S,) long
+    mel: Tensor  # (M, S * frames_per_code) log-mel
+
+
 @dataclass
 class SpeechState:
     """State of one stream of speech, owned by the caller; made by `SpeechDecoder.init_state`."""
@@ -33,7 +43,7 @@ class SpeechState:
     vocoder: VocoderState | LineState
 
     def reset(self) -> None:
-        """Start again with nothing said."""
+        """Start again with nothing said, without a voice prompt."""
         self.detokenizer.reset()
         self.vocoder.reset()
 
@@ -106,9 +116,51 @@ class SpeechDecoder:
         """Size of the code vocabulary."""
         return self.detokenizer.config.num_codes
 
-    def init_state(self, seed: int = 0) -> SpeechState:
-        """State of a stream in which nothing was said yet; `seed` is the seed of the flow's noise."""
-        return SpeechState(self.detokenizer.init_state(1, seed), self.vocoder.init_state(1))
+    @property
+    def max_voice_seconds(self) -> float:
+        """Longest recording that can be a voice prompt."""
+        return self.detokenizer.max_prompt_frames // self._frames_per_code / CODES_PER_SECOND
+
+    @property
+    def _frames_per_code(self) -> int:
+        return self.detokenizer.config.frames_per_code
+
+    def voice(self, wav: Tensor, codes: Tensor) -> VoicePrompt:
+        """The voice of a recording.
+
+        Args:
+            wav: (N,) float at `sampling_rate`.
+            codes: (S,) long, the speech tokenizer's of the same recording; a last code that the recording does not
+                fill is left out.
+
+        Raises:
+            ValueError: shorter than a code (80 ms), longer than `max_voice_seconds`, NaN or infinity.
+        """
+        wav = check_wav(wav, "the voice")
+        mel = self.vocoder.log_mel(wav[None])[0]
+        count = min(len(codes), mel.shape[1] // self._frames_per_code)
+        seconds = len(wav) / self.sampling_rate
+        if not 0 < count / CODES_PER_SECOND <= self.max_voice_seconds:
+            raise ValueError(
+                f"a voice must be a recording of {1 / CODES_PER_SECOND} to {self.max_voice_seconds:g} seconds, "
+                f"got {seconds:g}"
+            )
+        return VoicePrompt(codes[:count].long(), mel[:, : count * self._frames_per_code])
+
+    def init_state(self, seed: int = 0, voice: VoicePrompt | None = None) -> SpeechState:
+        """State of a stream in which nothing was said yet.
+
+        Args:
+            seed: of the flow's noise.
+            voice: to speak with; None: the detokenizer's own.
+
+        Raises:
+            ValueError: as `FlowMatchingDetokenizer.prefill`, for a voice of another detokenizer.
+        """
+        state = SpeechState(self.detokenizer.init_state(1, seed), self.vocoder.init_state(1))
+        if voice is not None:
+            self.detokenizer.prefill(voice.codes[None], voice.mel[None], state.detokenizer)
+        return state
 
     @torch.no_grad()
     def step(self, codes: Tensor, state: SpeechState, last: bool = False) -> Tensor:
@@ -130,11 +182,11 @@ class SpeechDecoder:
         wav = self.vocoder.step(mel, state.vocoder, last=last)  # type: ignore[arg-type]  # init_state made it
         return wav[0].cpu()
 
-    def decode(self, codes: Tensor, seed: int = 0) -> Tensor:
+    def decode(self, codes: Tensor, seed: int = 0, voice: VoicePrompt | None = None) -> Tensor:
         """Speech of a whole sequence of codes, (S,) long -> (N,) float32; without codes, no samples."""
         if codes.ndim != 1:
             raise ValueError(f"codes must be (S,), got shape {tuple(codes.shape)}")
-        return self.step(codes, self.init_state(seed), last=True)
+        return self.step(codes, self.init_state(seed, voice), last=True)
 
 
 def load_vocoder(folder: str | Path, dtype: torch.dtype | str) -> Vocoder:

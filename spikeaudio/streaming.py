@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers.generation.streamers import BaseStreamer
 
 from spikeaudio.processing import SpikeAudioProcessor
-from spikeaudio.speech_decoder import SpeechDecoder
+from spikeaudio.speech_decoder import SpeechDecoder, VoicePrompt
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class AudioTextStreamer(BaseStreamer):
         decoder: makes sound of codes; None for text alone.
         seed: of the decoder's noise.
         timeout: seconds to wait for the next step before ``queue.Empty`` is raised; None: forever.
+        voice: of the speech; None: the decoder's own.
     """
 
     def __init__(
@@ -58,11 +59,13 @@ class AudioTextStreamer(BaseStreamer):
         decoder: SpeechDecoder | None = None,
         seed: int = 0,
         timeout: float | None = None,
+        voice: VoicePrompt | None = None,
     ) -> None:
         self.processor = processor
         self.decoder = decoder
         self.seed = seed
         self.timeout = timeout
+        self.voice = voice
         self._queue: Queue[_Step | Exception | None] = Queue()
 
     def put(self, value: Tensor) -> None:
@@ -88,7 +91,7 @@ class AudioTextStreamer(BaseStreamer):
 
     def __iter__(self) -> Iterator[Event]:
         words = _Words(self.processor)
-        speech = None if self.decoder is None else _Speech(self.processor, self.decoder, self.seed)
+        speech = None if self.decoder is None else _Speech(self.processor, self.decoder, self.seed, self.voice)
         while (step := self._queue.get(timeout=self.timeout)) is not None:
             if isinstance(step, Exception):
                 raise step
@@ -140,10 +143,12 @@ class _Words:
 class _Speech:
     """Audio ids to events, as the decoder completes samples."""
 
-    def __init__(self, processor: SpikeAudioProcessor, decoder: SpeechDecoder, seed: int) -> None:
+    def __init__(
+        self, processor: SpikeAudioProcessor, decoder: SpeechDecoder, seed: int, voice: VoicePrompt | None
+    ) -> None:
         self.layout = processor.layout
         self.decoder = decoder
-        self.state = decoder.init_state(seed)
+        self.state = decoder.init_state(seed, voice)
         self.spoke = False
 
     def push(self, token: int) -> Iterator[AudioEvent]:

@@ -128,7 +128,10 @@ def speech_decoder() -> SpeechDecoder:
             max_kv_frames=32,
         )
     )
-    torch.nn.init.normal_(detokenizer.dit.mel_out.weight, std=0.2)  # its own start, zero, would hide every difference
+    dit = detokenizer.dit
+    for linear in (dit.mel_out, *(block.modulation for block in dit.blocks)):
+        for parameter in linear.parameters():  # their own start, zero, would hide every difference
+            torch.nn.init.normal_(parameter, std=0.2)
     vocoder = VocosVocoder(VocosConfig(hidden_size=16, intermediate_size=24, num_layers=1))
     return SpeechDecoder(detokenizer.eval(), vocoder.eval())
 

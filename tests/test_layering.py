@@ -17,6 +17,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"tokenizer", "lm", "detokenizer", "vocoder"}),
     frozenset(
         {
+            "answers",
             "checkpoint",
             "checkpoint_reader",
             "contract",

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 import torch
 
+from spikeaudio.audio import resample
 from spikeaudio.lm.generation import LegalTokens, stop_token_ids
 from spikeaudio.pipeline import SpikeAudio
 from spikeaudio.streaming import AudioEvent, TextEvent
@@ -217,6 +218,41 @@ def test_two_conversations_at_once(model: SpikeAudio) -> None:
     for events, expected in zip(mixed, alone, strict=True):
         wavs = [torch.cat([e.wav for e in part if isinstance(e, AudioEvent)]) for part in (events, expected)]
         assert torch.equal(*wavs)
+
+
+# -- a voice -----------------------------------------------------------------------------------------------------------
+
+
+def test_speaking_in_a_voice(model: SpikeAudio, tmp_path: Path) -> None:
+    """The recording's codes and mel are the prompt of every sentence, of chat and of the stream."""
+    wav = noise(0.3)
+    soundfile.write(tmp_path / "voice.wav", wav.numpy(), RATE, subtype="FLOAT")
+    spoken = model.speak("Hello there. How are you?", voice=tmp_path / "voice.wav", audio_temperature=1.0)
+    plain = model.speak("Hello there. How are you?", audio_temperature=1.0)
+    assert torch.equal(spoken.codes, plain.codes)
+    assert (spoken.wav - plain.wav).abs().max() > 1e-5
+    again = model.speak("Hello there. How are you?", voice=wav, audio_temperature=1.0)
+    torch.testing.assert_close(again.wav, spoken.wav)
+    first = model.speak("Hello there.", voice=wav, audio_temperature=1.0)
+    torch.testing.assert_close(first.wav, spoken.wav[: len(first.wav)])
+
+    options: dict[str, Any] = {"voice": wav, "audio_temperature": 1.0, "max_new_tokens": 20}
+    reply = model.chat(noise(0.5), **options)
+    assert reply.wav is not None and reply.codes is not None
+    voice = model.decoder.voice(resample(wav, RATE, 24000), model.tokenizer.encode([wav])[0].codes)
+    torch.testing.assert_close(reply.wav, model.decoder.decode(reply.codes, voice=voice), atol=1e-4, rtol=0)
+    sounds = [event.wav for event in model.stream(noise(0.5), **options) if isinstance(event, AudioEvent)]
+    torch.testing.assert_close(torch.cat(sounds), reply.wav, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "voice,message",
+    [(noise(2.0), "0.08 to 0.32 seconds, got 2"), (noise(0.01), "got 0.01"), (torch.full((4000,), torch.nan), "NaN")],
+)
+def test_bad_voice(model: SpikeAudio, voice: torch.Tensor, message: str) -> None:
+    for job in (model.speak, model.chat):
+        with pytest.raises(ValueError, match=message):
+            job("hello" if job == model.speak else noise(0.3), voice=voice)
 
 
 # -- bad files ---------------------------------------------------------------------------------------------------------

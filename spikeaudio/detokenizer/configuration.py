@@ -32,7 +32,7 @@ class DetokenizerConfig(PreTrainedConfig):
         max_positions: positions 0..max_positions - 1 are used; longer streams re-base their cached keys.
         chunk_tokens: codes per streaming step.
         look_ahead_tokens: codes that must follow a chunk before it is decoded.
-        max_kv_frames: clean frames kept as context.
+        max_kv_frames: clean frames kept as context, a voice prompt's included.
         ode_steps: Euler steps, each one evaluation of the field (two with guidance).
         cfg_scale: guidance; 1 is none and evaluates the network once per step.
         sigma_min: width of the conditional path at t = 1.

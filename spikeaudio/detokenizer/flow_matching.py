@@ -115,6 +115,20 @@ def naive_euler_grid(num_points: int, sigma_min: float = 1e-4) -> tuple[Tensor, 
     return points, torch.full_like(points, (1 - sigma_min) / num_points)
 
 
+def random_chunks(total: int, shortest: int, longest: int, generator: torch.Generator | None = None) -> list[int]:
+    """Chunk lengths for training that sum to `total`: one chunk half of the time, else evenly drawn ones.
+
+    Only the last chunk may be shorter than `shortest`.
+    """
+    device = None if generator is None else generator.device
+    if torch.rand((), generator=generator, device=device) < 0.5:
+        return [total]
+    lengths: list[int] = []
+    while (rest := total - sum(lengths)) > 0:
+        lengths.append(min(rest, int(torch.randint(shortest, longest + 1, (), generator=generator, device=device))))
+    return lengths
+
+
 def chunk_mask(chunk_lengths: Tensor) -> Tensor:
     """Who sees whom when all chunks of a sequence are trained in one forward pass.
 

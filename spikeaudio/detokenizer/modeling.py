@@ -12,7 +12,8 @@ time. For guidance the codes of a noisy chunk are sometimes replaced by the null
 codes, so that both velocities of a guided step share one cache.
 
 Source: MoonshotAI/Kimi-Audio (kimia_infer/models/detokenizer). Ours differs: noise per frame instead of per call, no
-reset of the context in long streams (keys are turned back instead), guidance, a commit pass even without look-ahead.
+reset of the context in long streams (keys are turned back instead), guidance, a commit pass even without look-ahead,
+and a voice prompt (`prefill`) that stays in the context for good, always directly before its oldest other frame.
 """
 
 import math
@@ -27,6 +28,7 @@ from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from spikeaudio.detokenizer.configuration import DetokenizerConfig
+from spikeaudio.detokenizer.context import check_prompt, rebase, turned_context, with_own
 from spikeaudio.detokenizer.dit import DiT, KeyValue
 from spikeaudio.detokenizer.flow_matching import (
     CLEAN_TAU,
@@ -37,6 +39,7 @@ from spikeaudio.detokenizer.flow_matching import (
     euler,
     euler_grid,
     flow_matching_loss,
+    random_chunks,
 )
 from spikeaudio.detokenizer.noise import frame_noise
 from spikeaudio.detokenizer.state import DetokenizerState
@@ -142,7 +145,6 @@ class FlowMatchingDetokenizer(PreTrainedModel):
         )
         if (lengths < 1).any() or lengths.sum() != num_codes:
             raise ValueError(f"chunk_tokens must be positive and sum to {num_codes} codes, got {lengths.tolist()}")
-
         device = codes.device
         noise_device = device if generator is None else generator.device
 
@@ -152,7 +154,7 @@ class FlowMatchingDetokenizer(PreTrainedModel):
         def chance(probability: float, *shape: int) -> Tensor:
             return (torch.rand(shape, generator=generator, device=noise_device) < probability).to(device)
 
-        x1 = ((mel.transpose(1, 2) - config.mel_mean) / config.mel_std).unflatten(1, (num_codes, -1))  # (B, S, r, M)
+        x1 = self._normalized(mel).unflatten(1, (num_codes, -1))  # (B, S, r, M)
         x0 = torch.randn(x1.shape, generator=generator, device=noise_device).to(x1)
         chunk_of_code = torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(device)
         tau = draw(TAU_PER_UNIT, batch, len(lengths))[:, chunk_of_code]  # (B, S)
@@ -188,19 +190,17 @@ class FlowMatchingDetokenizer(PreTrainedModel):
             loss=flow_matching_loss(velocity, x0, x1, tau[:, :, None, None], weight, config.sigma_min)
         )
 
+    def _normalized(self, mel: Tensor) -> Tensor:
+        """Log-mel (B, M, F) as the flow's data, (B, F, M)."""
+        return (mel.transpose(1, 2) - self.config.mel_mean) / self.config.mel_std
+
     def _chunk_lengths(self, num_codes: int, generator: torch.Generator | None) -> list[int]:
         config = self.config
-        if not self.training:
-            whole, rest = divmod(num_codes, config.chunk_tokens)
-            return [config.chunk_tokens] * whole + [rest] * (rest > 0)
-        device = None if generator is None else generator.device
-        low, high = config.min_train_chunk_tokens, config.max_train_chunk_tokens
-        if torch.rand((), generator=generator, device=device) < 0.5:
-            return [num_codes]
-        lengths: list[int] = []
-        while (rest := num_codes - sum(lengths)) > 0:
-            lengths.append(min(rest, int(torch.randint(low, high + 1, (), generator=generator, device=device))))
-        return lengths
+        if self.training:
+            shortest, longest = config.min_train_chunk_tokens, config.max_train_chunk_tokens
+            return random_chunks(num_codes, shortest, longest, generator)
+        whole, rest = divmod(num_codes, config.chunk_tokens)
+        return [config.chunk_tokens] * whole + [rest] * (rest > 0)
 
     def init_state(self, batch_size: int = 1, seed: int | Sequence[int] = 0) -> DetokenizerState:
         """State of `batch_size` streams in which nothing was said yet.
@@ -212,25 +212,46 @@ class FlowMatchingDetokenizer(PreTrainedModel):
         Raises:
             ValueError: if the number of seeds is not the number of rows.
         """
-        config, dit = self.config, self.dit
+        config = self.config
         seeds = [seed] * batch_size if isinstance(seed, int) else list(seed)
         if batch_size < 1 or len(seeds) != batch_size:
             raise ValueError(
                 f"need batch_size >= 1 and one seed or one per row, got batch_size {batch_size} and {len(seeds)} seeds"
             )
-        shape = (config.depth, batch_size, config.num_heads, config.max_kv_frames, dit.head_size)
-        zeros = torch.zeros(batch_size, dtype=torch.long, device=self.device)
-        return DetokenizerState(
-            keys=torch.zeros(shape, dtype=self.dtype, device=self.device),
-            values=torch.zeros(shape, dtype=self.dtype, device=self.device),
-            seeds=torch.tensor(seeds, device=self.device),
-            frames=zeros.clone(),
-            positions=zeros.clone(),
-            cached_frames=zeros.clone(),
-            pending=[torch.zeros(0, dtype=torch.long, device=self.device) for _ in range(batch_size)],
-            ended=zeros.bool(),
-            emitted_frames=zeros.clone(),
-        )
+        shape = (config.depth, batch_size, config.num_heads, config.max_kv_frames, self.dit.head_size)
+        return DetokenizerState.empty(shape, torch.tensor(seeds), self.device, self.dtype)
+
+    @property
+    def max_prompt_frames(self) -> int:
+        """Longest voice prompt: one chunk of the context is left for what was said last."""
+        return self.config.max_kv_frames - self.config.chunk_tokens * self.config.frames_per_code
+
+    @torch.no_grad()
+    def prefill(self, codes: Tensor, mel: Tensor, state: DetokenizerState, rows: Sequence[int] | None = None) -> None:
+        """Show a voice to streams in which nothing was said yet: a recording's codes and mel, as clean context.
+
+        Args:
+            codes: (R, S) int64, S >= 1.
+            mel: (R, M, F) log-mel of the same recordings, F = S * frames_per_code, at most `max_prompt_frames`.
+            state: updated in place; the prompt stays in it until `reset`. A state cloned now is a voice to begin with.
+            rows: R rows of the state; None: all.
+
+        Raises:
+            ValueError: codes or mel of a wrong shape, dtype or range, NaN or infinity in the mel, no codes, a prompt
+                that is too long, or a row that has begun already.
+        """
+        config = self.config
+        chosen = torch.tensor(range(state.batch_size) if rows is None else list(rows), device=self.device)
+        codes = self._check_codes(codes, None)
+        shape = (config.num_mels, codes.shape[1] * config.frames_per_code)
+        check_prompt(codes, mel, state, chosen, shape, self.max_prompt_frames)
+        x = self._normalized(mel).to(self.device, self.dtype)
+        size = config.chunk_tokens
+        for piece, clean in zip(codes.split(size, 1), x.split(size * config.frames_per_code, 1), strict=True):
+            positions = state.positions[chosen][:, None] + torch.arange(clean.shape[1], device=self.device)
+            cache, real = state.context(chosen)
+            state.commit(chosen, self._show(clean, piece, positions, cache, with_own(real, clean.shape[1])))
+        state.prompt_frames[chosen] = x.shape[1]
 
     @torch.no_grad()
     def step(self, codes: Tensor, state: DetokenizerState, last: bool | Tensor = False) -> Tensor:
@@ -329,22 +350,25 @@ class FlowMatchingDetokenizer(PreTrainedModel):
         """Mel (R, F, M) of one chunk of some rows; its look-ahead is not returned. codes (R, S)."""
         config = self.config
         num_frames = codes.shape[1] * config.frames_per_code
-        self._rebase(state, rows, num_frames)
+        rebase(self.dit, state, rows, num_frames, config.max_positions)
         noise = frame_noise(state.seeds[rows], state.frames[rows], num_frames, config.num_mels).to(self.device)
         positions = state.positions[rows][:, None] + torch.arange(num_frames, device=self.device)
-        cache, real = state.context(rows)
-        field = self._velocity(codes, positions, cache, _with_own(real, num_frames))
+        cache, real = turned_context(self.dit, state, rows)
+        field = self._velocity(codes, positions, cache, with_own(real, num_frames))
         x = euler(field, noise, *euler_grid(config.ode_steps + 1))
         if not final:
             kept = config.chunk_tokens * config.frames_per_code
             x = x[:, :kept]
-            tau = torch.tensor(CLEAN_TAU, device=self.device)
-            mask = _with_own(real, kept)
-            _, memory = self.dit(
-                x.to(self.dtype), codes[:, : config.chunk_tokens], tau, positions[:, :kept], cache, mask
-            )
-            state.commit(rows, memory)
+            taken, mask = codes[:, : config.chunk_tokens], with_own(real, kept)
+            state.commit(rows, self._show(x.to(self.dtype), taken, positions[:, :kept], cache, mask))
+            state.frames[rows] += kept
         return x * config.mel_std + config.mel_mean
+
+    def _show(
+        self, clean: Tensor, codes: Tensor, positions: Tensor, cache: list[KeyValue], mask: Tensor | None
+    ) -> list[KeyValue]:
+        """Keys and values of finished frames (R, F, M)."""
+        return self.dit(clean, codes, torch.tensor(CLEAN_TAU, device=self.device), positions, cache, mask)[1]
 
     def _velocity(self, codes: Tensor, positions: Tensor, cache: list[KeyValue], mask: Tensor | None) -> Velocity:
         """Velocity field of one chunk, guided if the configuration asks for it: both evaluations run as one batch."""
@@ -365,20 +389,7 @@ class FlowMatchingDetokenizer(PreTrainedModel):
 
         return guided
 
-    def _rebase(self, state: DetokenizerState, rows: Tensor, num_frames: int) -> None:
-        """Turn the cached keys back where positions would run out: attention sees differences of positions only."""
-        late = rows[state.positions[rows] + num_frames > self.config.max_positions]
-        if len(late):
-            back = state.positions[late] - state.cached_frames[late]
-            state.keys[:, late] = self.dit.rotation(-back[:, None]).turn(state.keys[:, late])
-            state.positions[late] -= back
-
 
 def _spoken(codes: Tensor) -> Tensor | None:
     """Where there is a code at all; -1 is none."""
     return codes != NO_CODE if isinstance(codes, Tensor) else None
-
-
-def _with_own(real: Tensor | None, num_frames: int) -> Tensor | None:
-    """Mask (R, 1, 1, K) of the context, extended by the chunk's own frames, which all see each other."""
-    return None if real is None else nn.functional.pad(real, (0, num_frames), value=True)

@@ -26,6 +26,7 @@ from vocos.models import VocosBackbone
 from vocos.modules import ConvNeXtBlock
 from vocos.spectral_ops import ISTFT
 
+from spikeaudio.audio import kimi_log_mel
 from spikeaudio.vocoder.configuration import VocosConfig
 from spikeaudio.vocoder.state import VocoderState
 
@@ -115,6 +116,13 @@ class VocosVocoder(PreTrainedModel):
             raise ValueError(f"{path} does not fit its config.yaml: missing, left over or of another shape are {wrong}")
         model.load_state_dict(weights)
         return model.eval()
+
+    def log_mel(self, wav: Tensor) -> Tensor:
+        """The mel that spikeaudio's Vocos reads, Kimi-Audio's: (B, N) at `sampling_rate` -> (B, M, floor(N / hop))."""
+        config = self.config
+        return kimi_log_mel(
+            wav, sampling_rate=config.sampling_rate, num_mels=config.num_mels, hop_length=config.hop_length
+        )
 
     def init_state(self, batch_size: int = 1) -> VocoderState:
         """A fresh state for `batch_size` streams, owned by the caller.

@@ -253,3 +253,122 @@ def test_config_rejects_what_it_does_not_know():
         DetokenizerConfig(hidden_size=30, num_heads=4)
     with pytest.raises(Exception, match="max_positions"):
         DetokenizerConfig(max_positions=100)
+
+
+# -- a voice prompt ----------------------------------------------------------------------------------------------------
+
+
+def voice_of(codes: int, rows: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes and mel of a voice prompt; the tiny context of 24 frames takes 12 of it, 3 codes."""
+    return codes_of(rows, 24)[:, -codes:], torch.randn(rows, TINY["num_mels"], 4 * codes) * 3 - 4
+
+
+def with_voice(model: FlowMatchingDetokenizer, codes: torch.Tensor, prompt: tuple, sizes: list[int]) -> torch.Tensor:
+    state = model.init_state(len(codes))
+    model.prefill(*prompt, state)
+    pieces = codes.split(sizes, 1)
+    return torch.cat([model.step(piece, state, last=k == len(pieces) - 1) for k, piece in enumerate(pieces)], 2)
+
+
+def test_a_voice_prompt_is_clean_context(model):
+    """The first chunk is what the network makes over the prompt's own keys, and is not what it makes without."""
+    codes, (spoken, mel) = codes_of(1, 5), voice_of(3)
+    state = model.init_state()
+    model.prefill(spoken, mel, state)
+    assert (state.prompt_frames.item(), state.cached_frames.item(), state.positions.item()) == (12, 12, 12)
+    clean = ((mel - model.config.mel_mean) / model.config.mel_std).transpose(1, 2)
+    with torch.no_grad():
+        _, memory = model.dit(clean, spoken, torch.tensor(CLEAN_TAU), torch.arange(12))
+    torch.testing.assert_close(state.keys[:, :, :, -12:], torch.stack([block.keys for block in memory]))
+    torch.testing.assert_close(state.values[:, :, :, -12:], torch.stack([block.values for block in memory]))
+    assert (model.step(codes, state, last=True) - model.decode(codes)).abs().max() > 0.01
+
+
+def test_a_voice_prompt_stays_and_the_oldest_speech_goes(model):
+    codes, prompt = codes_of(1, 80), voice_of(3)
+    state = model.init_state()
+    model.prefill(*prompt, state)
+    keys, values = state.keys[:, :, :, -12:].clone(), state.values[:, :, :, -12:].clone()
+    for piece in codes.split(7, 1):  # 64 positions: re-based several times
+        model.step(piece, state)
+    assert (state.cached_frames.item(), state.prompt_frames.item()) == (24, 12)
+    assert torch.equal(state.keys[:, :, :, :12], keys) and torch.equal(state.values[:, :, :, :12], values)
+    other = voice_of(3)[0], voice_of(3)[1] + 2
+    late = [with_voice(model, codes, voice, [80])[..., -12:] for voice in (prompt, other)]
+    assert (late[0] - late[1]).abs().max() > 0.01  # after 300 frames the voice is still heard
+
+
+@torch.no_grad()
+def test_a_full_context_is_the_prompt_followed_by_the_newest_frames(model):
+    """Against a state that says so: prompt at 0..11, newest 12 frames at 12..23, the next chunk from 24 on."""
+    codes, (spoken, mel) = codes_of(1, 21), voice_of(3)
+    state = model.init_state()
+    model.prefill(spoken, mel, state)
+    model.step(codes[:, :14], state)  # four chunks: 0..11
+    moved = state.positions.item() - 24
+    assert moved > 0
+    turn = model.dit.rotation(torch.tensor([0] * 12 + [-moved] * 12))
+    cache, _ = state.context(torch.tensor([0]))
+    cache = [type(block)(turn.turn(block.keys), block.values) for block in cache]
+    fresh = model.init_state()
+    fresh.frames[0], fresh.positions[0], fresh.cached_frames[0], fresh.prompt_frames[0] = state.frames[0], 24, 24, 12
+    fresh.keys, fresh.values = torch.stack([b.keys for b in cache]), torch.stack([b.values for b in cache])
+    expected = model.step(codes[:, 12:17], fresh, last=True)
+    got = model.step(codes[:, 14:17], state, last=True)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [[1] * 31, [4, 20, 0, 7], [30, 1]])
+def test_any_way_of_pushing_gives_one_mel_in_the_prompts_voice(model, sizes):
+    codes, prompt = codes_of(1, 31), voice_of(2)
+    torch.testing.assert_close(
+        with_voice(model, codes, prompt, sizes), with_voice(model, codes, prompt, [31]), rtol=0, atol=1e-4
+    )
+
+
+def test_rows_with_their_own_prompts_equal_singles(model):
+    codes = codes_of(3, 40)
+    long, short = voice_of(3), voice_of(1)
+    state = model.init_state(3)
+    model.prefill(*long, state, rows=[2])
+    model.prefill(*short, state, rows=[0])
+    mel = model.step(codes, state, last=True)
+    singles = [
+        with_voice(model, codes[:1], short, [40]),
+        model.decode(codes[1:2]),
+        with_voice(model, codes[2:], long, [40]),
+    ]
+    torch.testing.assert_close(mel, torch.cat(singles), rtol=0, atol=BATCHED)
+    state.reset([2])
+    assert state.prompt_frames.tolist() == [4, 0, 0]
+
+
+@pytest.mark.parametrize("bad", ["long", "empty", "frames", "bands", "nan", "integer", "rows", "code"])
+def test_bad_voice_prompts_are_one_sentence(model, bad):
+    (codes, mel), state = voice_of(3), model.init_state()
+    cases = {
+        "long": (*voice_of(4), "16 frames, but the context has room for at most 12"),
+        "empty": (codes[:, :0], mel[..., :0], "empty: expected at least one code"),
+        "frames": (codes, mel[..., :-1], r"shape \(1, 8, 12\), got torch.float32 \(1, 8, 11\)"),
+        "bands": (codes, mel[:, :5], r"got torch.float32 \(1, 5, 12\)"),
+        "nan": (codes, mel * torch.nan, "NaN or infinite"),
+        "integer": (codes, mel.long(), "got torch.int64"),
+        "rows": (codes.repeat(2, 1), mel.repeat(2, 1, 1), "for 1 rows"),
+        "code": (codes + TINY["num_codes"], mel, r"\[0, 32\)"),
+    }
+    *prompt, message = cases[bad]
+    with pytest.raises(ValueError, match=message):
+        model.prefill(*prompt, state)
+    assert state.cached_frames.item() == 0
+    model.step(codes, state)
+    with pytest.raises(ValueError, match=r"rows \[0\] of the stream have begun already"):
+        model.prefill(codes, mel, state)
+
+
+def test_modulation_runs_once_per_code():
+    """adaLN is a third of a block's weights: it must not run for each of a code's four frames."""
+    model, rows = build(cfg_scale=1.0), []
+    for linear in (*(block.modulation for block in model.dit.blocks), model.dit.final_modulation):
+        linear.register_forward_hook(lambda _m, inputs, _o: rows.append(inputs[0].shape[:-1].numel()))
+    model.decode(codes_of(1, 5))  # one chunk of 3 codes with 2 of look-ahead, then the rest
+    assert sum(rows) == 3 * (3 * 5 + 3 + 3 * 2)  # layers x (steps x 5 codes, 3 shown clean, steps x the last 2)
