@@ -15,8 +15,11 @@ METRICS = {
     "spoken_wer": Metric("word error rate heard", "share", "lower", speech.spoken_word_errors, beside="ear_wer"),
     "ear_wer": Metric("the ear's own error rate", "share", "lower", speech.ear_word_errors),
     "own_wer": Metric("heard against written", "share", "lower", speech.own_word_errors),
-    "spoken_accuracy": Metric("accuracy heard", "share", "higher", speech.spoken_accuracy),
-    "modality_gap": Metric("accuracy written minus heard", "share", "lower", speech.accuracy_gap),
+    "spoken_accuracy": Metric("accuracy heard", "share", "higher", speech.spoken_accuracy, beside="ear_accuracy"),
+    "ear_accuracy": Metric("the ear's own accuracy", "share", "higher", speech.ear_accuracy),
+    "modality_gap": Metric(
+        "accuracy written minus heard", "share", "lower", speech.accuracy_gap, beside="ear_accuracy"
+    ),
     "modality_gap_wer": Metric("error rate heard minus written", "share", "lower", speech.word_error_gap),
     "dnsmos": Metric("DNSMOS (1 to 5)", "points", "higher", signal.spoken_dnsmos),
     "stoi": Metric("STOI", "points", "higher", signal.copy_stoi),
