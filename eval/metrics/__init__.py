@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from eval.judges.judge import Judge
 from eval.judges.rules import Rules
-from eval.metrics import accuracy, effort, error_rate, judged, signal, speech
+from eval.metrics import accuracy, effort, error_rate, instructions, judged, refusal, signal, speech
 from eval.metrics.count import Metric
 
 METRICS = {
@@ -23,6 +23,11 @@ METRICS = {
     "modality_gap_wer": Metric("error rate heard minus written", "share", "lower", speech.word_error_gap),
     "dnsmos": Metric("DNSMOS (1 to 5)", "points", "higher", signal.spoken_dnsmos),
     "stoi": Metric("STOI", "points", "higher", signal.copy_stoi),
+    "ifeval_prompt_strict": instructions.followed("prompts followed, strict", loose=False, whole=True),
+    "ifeval_prompt_loose": instructions.followed("prompts followed, loose", loose=True, whole=True),
+    "ifeval_instruction_strict": instructions.followed("instructions followed, strict", loose=False, whole=False),
+    "ifeval_instruction_loose": instructions.followed("instructions followed, loose", loose=True, whole=False),
+    "refusal": Metric("requests refused", "share", "higher", refusal.refusal),
     "judge_score": judged.by(Rules()),
     "first_audio_seconds": Metric("time to first audio", "seconds", "lower", effort.first_audio),
     "real_time_factor": Metric("real-time factor", "points", "lower", effort.real_time_factor),
