@@ -12,6 +12,8 @@ from typing import Any
 REFERENCE_AUDIO = "reference_audio"  # key of `Sample.meta`: path of a recording of the right words
 CLOSED_DOMAIN = "closed_domain"  # the same: path of all that can be answered (`eval.closed_domain`)
 FILES = (REFERENCE_AUDIO, CLOSED_DOMAIN)
+PROMPT_AUDIO = "prompt_audio"  # the same: path of the voice to imitate
+KINDS, ARGUMENTS = "instruction_id_list", "kwargs"  # the same: IFEval's instructions, JSON as in its columns
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,8 @@ def _figure(one: "Metric", task: "TaskCases", progress: str) -> "Figure | None":
         return None
     failed = frozenset(case.sample.id for case in task.cases if case.failure is not None)
     subsets = {case.sample.id: case.sample.meta["subset"] for case in task.cases if "subset" in case.sample.meta}
-    return Figure.of(one, counts, failed, subsets)
+    signature = one.signature(task.cases[0]) if one.signature else ""
+    return Figure.of(one, counts, failed, subsets, signature)
 
 
 def _present(figures: "dict[str, Figure | None]") -> "dict[str, Figure]":

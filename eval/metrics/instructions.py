@@ -18,9 +18,8 @@ from typing import Any
 
 from eval.case import Case
 from eval.metrics.count import Count, Metric
+from eval import sample as keys
 from eval.sample import Sample
-
-KINDS_KEY, ARGUMENTS_KEY = "instruction_id_list", "kwargs"  # of `Sample.meta`: JSON, as the dataset's columns hold it
 
 Arguments = Mapping[str, Any]
 
@@ -229,15 +228,15 @@ def instructions(sample: Sample) -> list[tuple[str, dict[str, Any]]]:
         ValueError: its meta holds none, or not one list of arguments per kind.
     """
     try:
-        kinds, given = (json.loads(sample.meta[key]) for key in (KINDS_KEY, ARGUMENTS_KEY))
+        kinds, given = (json.loads(sample.meta[key]) for key in (keys.KINDS, keys.ARGUMENTS))
         return [
             (kind, {name: value for name, value in (arguments or {}).items() if value is not None})
             for kind, arguments in zip(kinds, given, strict=True)
         ]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(
-            f"sample {sample.id!r} needs instructions: JSON lists of one length as meta {KINDS_KEY!r} and "
-            f"{ARGUMENTS_KEY!r} ({error})"
+            f"sample {sample.id!r} needs instructions: JSON lists of one length as meta {keys.KINDS!r} and "
+            f"{keys.ARGUMENTS!r} ({error})"
         ) from error
 
 

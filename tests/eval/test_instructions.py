@@ -8,8 +8,9 @@ import pytest
 from eval.case import Case
 from eval.judgements import Judgements
 from eval.metrics import METRICS
-from eval.metrics.instructions import ARGUMENTS_KEY, KINDS, KINDS_KEY, follows, sentences, variants
-from eval.sample import Prediction, Sample
+from eval.metrics.instructions import KINDS, follows, sentences, variants
+from eval.sample import ARGUMENTS, Prediction, Sample
+from eval.sample import KINDS as KINDS_KEY
 
 ENGLISH = "this is a short english sentence about the weather of today"
 SAMPLES = [
@@ -91,7 +92,7 @@ def test_variants() -> None:
 
 
 def case(tmp_path: Path, answer: str | None, kinds: object, given: object) -> Case:
-    meta = {KINDS_KEY: json.dumps(kinds), ARGUMENTS_KEY: json.dumps(given)}
+    meta = {KINDS_KEY: json.dumps(kinds), ARGUMENTS: json.dumps(given)}
     prediction = Prediction("t", "a", "k", answer, error="it raised" if answer is None else None)
     return Case("conversation", "en", Sample("a", meta=meta), prediction, tmp_path, Judgements(tmp_path / "j.jsonl"))
 
