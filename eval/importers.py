@@ -94,23 +94,52 @@ def texts(value: Any) -> tuple[str, ...]:
 
 def _kimi_rows(path: Path, job: Job) -> Iterator[tuple[int, Sample | ValueError]]:
     for number, row in json_lines(path):
-        audio = row.get("audio_path")
-        recordings = texts(audio)
-        if "index" not in row or not recordings:
-            yield number, ValueError(f"expected index, audio_path, question and answer, got {sorted(row)}")
-        elif len(recordings) > 1:
-            yield number, ValueError(f"expected one recording, got {len(recordings)}")
-        elif job == "asr" and not str(row.get("answer") or "").strip():
-            yield number, ValueError("the transcript is empty")
-        else:
-            question = str(row.get("question") or "")
-            meta = {name: str(row[name]) for name in ("subset", "audio_content") if row.get(name)}
-            told = {KINDS: row.get("instruction"), ARGUMENTS: row.get("instruction_kwargs")}
-            meta |= {name: json.dumps(value, ensure_ascii=False) for name, value in told.items() if value is not None}
-            answers = tuple(answer for answer in texts(row.get("answer")) if answer.strip() or job == "aqa")
-            text = question if job == "aqa" and question else None
-            choices = (texts(row.get("choices")) or choices_in(question)) if job == "aqa" else ()
-            yield number, Sample(str(row["index"]), recordings[0], text, answers, choices, meta)
+        yield number, _kimi_sample(row, job)
+
+
+def _kimi_sample(row: dict[str, Any], job: Job) -> Sample | ValueError:
+    """A row as a sample, or what is wrong with it."""
+    recordings = texts(row.get("audio_path"))
+    if "index" not in row or not recordings:
+        return ValueError(f"expected index, audio_path, question and answer, got {sorted(row)}")
+    if len(recordings) > 1:
+        return ValueError(f"expected one recording, got {len(recordings)}")
+    if job == "asr" and not str(row.get("answer") or "").strip():
+        return ValueError("the transcript is empty")
+    question = str(row.get("question") or "")
+    meta = {name: str(row[name]) for name in ("subset", "audio_content") if row.get(name)}
+    told = {KINDS: row.get("instruction"), ARGUMENTS: row.get("instruction_kwargs")}
+    meta |= {name: json.dumps(value, ensure_ascii=False) for name, value in told.items() if value is not None}
+    answers = tuple(answer for answer in texts(row.get("answer")) if answer.strip() or job == "aqa")
+    if job != "aqa":
+        return Sample(str(row["index"]), recordings[0], None, answers, (), meta)
+    choices = texts(row.get("choices")) or choices_in(question)
+    if choices and all(answer.strip() for answer in answers):
+        places = [_place(answer, choices) for answer in answers]
+        if None in places:
+            return ValueError(f"the answer {answers[places.index(None)]!r} is none of the choices {choices}")
+        answers = tuple(choices[place] for place in places if place is not None)
+    return Sample(str(row["index"]), recordings[0], question or None, answers, choices, meta)
+
+
+def _place(answer: str, choices: tuple[str, ...]) -> int | None:
+    """Which choice a row's answer is; None: none.
+
+    Labels of data sets are not always spelled as the questions list them: "city_center", "cafe/restaurant" (TUT 2017)
+    for "cafe or restaurant", a longer form ("Crying" for "Cry"), or the choice's letter.
+    """
+    plain = [_plain(choice) for choice in choices]
+    for spelled in (answer, answer.replace("/", " or ")):
+        if _plain(spelled) in plain:
+            return plain.index(_plain(spelled))
+    if len(answer.strip()) == 1 and 0 <= (place := ord(answer.strip().upper()) - ord("A")) < len(choices):
+        return place
+    begun = [place for place, choice in enumerate(plain) if choice and _plain(answer).startswith(choice)]
+    return begun[0] if len(begun) == 1 else None
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
 def _seed_rows(path: Path) -> Iterator[tuple[int, Sample | ValueError]]:

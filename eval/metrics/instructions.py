@@ -16,9 +16,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from eval import sample as keys
 from eval.case import Case
 from eval.metrics.count import Count, Metric
-from eval import sample as keys
 from eval.sample import Sample
 
 Arguments = Mapping[str, Any]

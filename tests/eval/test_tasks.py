@@ -176,3 +176,27 @@ def test_instructions_and_choices_of_the_evalkit(tmp_path: Path) -> None:
     ifeval, sounds = (task.samples()[0] for task in find_tasks(("voicebench_ifeval", "mmau"), tmp_path))
     assert instructions(ifeval) == [(KINDS[0], {}), (KINDS[1], GIVEN[1])]
     assert sounds.choices == ("a dog", "a cat") and sounds.meta["subset"] == "sound"
+
+
+@pytest.mark.parametrize(
+    "label,choice",
+    [
+        ("city_center", "city center"),
+        ("cafe/restaurant", "cafe or restaurant"),
+        ("Crying", "Cry"),
+        ("c", "Cry"),
+        ("park", None),
+        ("c/o", None),
+    ],
+)
+def test_labels_are_spelled_as_the_question_lists_them(tmp_path: Path, label: str, choice: str | None) -> None:
+    question = "Which?\n(A) city center\n(B) cafe or restaurant\n(C) Cry\n.Answer with the letter."
+    write_tone(tmp_path / "tut2017" / "a.wav")
+    row = {"index": 0, "audio_path": "a.wav", "question": question, "answer": label}
+    (tmp_path / "tut2017" / "x.jsonl").write_text(json.dumps(row) + "\n")
+    (task,) = find_tasks(("tut2017",), tmp_path)
+    if choice is None:
+        with pytest.raises(ValueError, match=f"line 1: the answer '{label}' is none of the choices"):
+            task.samples()
+    else:
+        assert task.samples()[0].references == (choice,)
