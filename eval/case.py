@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from eval.closed_domain import ClosedDomain
 from eval.judgements import Judgements
-from eval.sample import REFERENCE_AUDIO, Prediction, Sample
+from eval.sample import CLOSED_DOMAIN, REFERENCE_AUDIO, Prediction, Sample
 from eval.task import Job
 
 _WRITTEN: frozenset[Job] = frozenset({"asr", "aqa", "conversation"})
@@ -60,6 +61,12 @@ class Case:
         """Recording of the right words in the sample itself: ``meta["reference_audio"]``, or what a codec repeats."""
         path = self.sample.meta.get(REFERENCE_AUDIO) or (self.sample.audio if self.job == "codec" else None)
         return Path(path) if path and Path(path).is_file() else None
+
+    @cached_property
+    def domain(self) -> ClosedDomain | None:
+        """All that can be said, where the sample names it."""
+        path = self.sample.meta.get(CLOSED_DOMAIN)
+        return None if path is None else ClosedDomain.read(path)
 
     @property
     def words_to_say(self) -> tuple[str, ...]:

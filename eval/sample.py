@@ -10,6 +10,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 REFERENCE_AUDIO = "reference_audio"  # key of `Sample.meta`: path of a recording of the right words
+CLOSED_DOMAIN = "closed_domain"  # the same: path of all that can be answered (`eval.closed_domain`)
+FILES = (REFERENCE_AUDIO, CLOSED_DOMAIN)
+PROMPT_AUDIO = "prompt_audio"  # the same: path of the voice to imitate
+KINDS, ARGUMENTS = "instruction_id_list", "kwargs"  # the same: IFEval's instructions, JSON as in its columns
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Sample:
         references: right answers, any of which will do; for ASR the words, "" where nothing is said.
         choices: of a multiple-choice question; empty: free answer.
         meta: what else is known, such as subset, speaker or domain; figures are also given by `meta["subset"]`, and an
-            independent ear's errors stand beside those on `meta["reference_audio"]`, the same words said by a teacher.
+            independent ear's errors stand beside those on `meta["reference_audio"]`, the same words said by a teacher;
+            `meta["closed_domain"]` names all that can be answered, for the ear.
     """
 
     id: str

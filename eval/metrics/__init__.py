@@ -4,7 +4,18 @@ from collections.abc import Iterable
 
 from eval.judges.judge import Judge
 from eval.judges.rules import Rules
-from eval.metrics import accuracy, effort, error_rate, judged, signal, speech
+from eval.metrics import (
+    accuracy,
+    effort,
+    error_rate,
+    instructions,
+    judged,
+    refusal,
+    signal,
+    speaker,
+    speech,
+    translation,
+)
 from eval.metrics.count import Metric
 
 METRICS = {
@@ -12,14 +23,28 @@ METRICS = {
     "cer": Metric("character error rate", "share", "lower", error_rate.written_character_errors),
     "accuracy": Metric("accuracy", "share", "higher", accuracy.written_accuracy),
     "exact": Metric("exact match", "share", "higher", accuracy.exact_match),
+    "bleu": translation.metric("bleu", "BLEU (0 to 100)"),
+    "chrf": translation.metric("chrf", "chrF (0 to 100)"),
     "spoken_wer": Metric("word error rate heard", "share", "lower", speech.spoken_word_errors, beside="ear_wer"),
     "ear_wer": Metric("the ear's own error rate", "share", "lower", speech.ear_word_errors),
     "own_wer": Metric("heard against written", "share", "lower", speech.own_word_errors),
-    "spoken_accuracy": Metric("accuracy heard", "share", "higher", speech.spoken_accuracy),
-    "modality_gap": Metric("accuracy written minus heard", "share", "lower", speech.accuracy_gap),
+    "spoken_accuracy": Metric("accuracy heard", "share", "higher", speech.spoken_accuracy, beside="ear_accuracy"),
+    "ear_accuracy": Metric("the ear's own accuracy", "share", "higher", speech.ear_accuracy),
+    "modality_gap": Metric(
+        "accuracy written minus heard", "share", "lower", speech.accuracy_gap, beside="ear_accuracy"
+    ),
     "modality_gap_wer": Metric("error rate heard minus written", "share", "lower", speech.word_error_gap),
     "dnsmos": Metric("DNSMOS (1 to 5)", "points", "higher", signal.spoken_dnsmos),
     "stoi": Metric("STOI", "points", "higher", signal.copy_stoi),
+    "pesq": Metric("PESQ, wide band (1 to 4.64)", "points", "higher", signal.copy_pesq),
+    "speaker_similarity": Metric(
+        "speaker similarity (-1 to 1)", "points", "higher", speaker.speaker_similarity, signature=speaker.signature
+    ),
+    "ifeval_prompt_strict": instructions.followed("prompts followed, strict", loose=False, whole=True),
+    "ifeval_prompt_loose": instructions.followed("prompts followed, loose", loose=True, whole=True),
+    "ifeval_instruction_strict": instructions.followed("instructions followed, strict", loose=False, whole=False),
+    "ifeval_instruction_loose": instructions.followed("instructions followed, loose", loose=True, whole=False),
+    "refusal": Metric("requests refused", "share", "higher", refusal.refusal),
     "judge_score": judged.by(Rules()),
     "first_audio_seconds": Metric("time to first audio", "seconds", "lower", effort.first_audio),
     "real_time_factor": Metric("real-time factor", "points", "lower", effort.real_time_factor),
