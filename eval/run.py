@@ -149,8 +149,18 @@ def prediction_of(work: Work, answer: Answer | Exception, store: PredictionStore
     if isinstance(answer, Exception) or fault is not None:
         kind = f"{type(fault).__name__}: " if isinstance(fault, Exception) else ""
         return Prediction(work.task, work.id, work.key, error=f"{kind}{fault}")
-    audio = None if answer.wav is None else store.save_speech(answer.wav, answer.sampling_rate)
-    return Prediction(work.task, work.id, work.key, answer.text, audio, measured=answer.measured, costs=answer.costs)
+    return Prediction(
+        work.task,
+        work.id,
+        work.key,
+        answer.text,
+        None if answer.wav is None else store.save_speech(answer.wav, answer.sampling_rate),
+        measured=answer.measured,
+        costs=answer.costs,
+        pieces=answer.pieces,
+        offline=None if answer.offline is None else store.save_speech(answer.offline, answer.sampling_rate),
+        turns=answer.turns,
+    )
 
 
 def _fault(answer: Answer, job: Job) -> str | None:
@@ -160,6 +170,9 @@ def _fault(answer: Answer, job: Job) -> str | None:
         return "the model said nothing"
     if answer.wav is not None and (answer.wav.ndim != 1 or not answer.wav.size or not np.isfinite(answer.wav).all()):
         return f"the model's speech is no sequence of finite samples: shape {answer.wav.shape}"
+    said, in_pieces = 0 if answer.wav is None else len(answer.wav), sum(samples for _, samples in answer.pieces)
+    if answer.pieces and in_pieces != said:
+        return f"the pieces of speech hold {in_pieces} samples, the speech {said}"
     return None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from eval.judges.judge import Judge
 from eval.judges.rules import Rules
-from eval.metrics import accuracy, effort, error_rate, judged, signal, speech
+from eval.metrics import accuracy, effort, error_rate, judged, signal, speech, streaming
 from eval.metrics.count import Metric
 
 METRICS = {
@@ -23,8 +23,20 @@ METRICS = {
     "judge_score": judged.by(Rules()),
     "first_audio_seconds": Metric("time to first audio", "seconds", "lower", effort.first_audio),
     "real_time_factor": Metric("real-time factor", "points", "lower", effort.real_time_factor),
+    "playback_stalls": Metric("stalls of a player, per answer", "points", "lower", streaming.stalls),
+    "stalled_seconds": Metric("length of its stalls, per answer", "seconds", "lower", streaming.stalled_seconds),
+    "longest_gap_seconds": Metric("longest time between pieces", "seconds", "lower", streaming.longest_gap),
+    "seam_distance": Metric("log-mel distance to offline at joins, dB", "points", "lower", streaming.seam_distance),
+    "seam_distance_elsewhere": Metric("the same elsewhere, dB", "points", "lower", streaming.seam_distance_elsewhere),
+    "seam_peak": Metric("largest difference to offline at joins", "points", "lower", streaming.seam_peak),
+    "seam_peak_elsewhere": Metric("the same elsewhere", "points", "lower", streaming.seam_peak_elsewhere),
+    "join_flux": Metric("spectral flux at joins over the median, dB", "points", "lower", streaming.join_flux),
 }
-MEASURED = ("first_audio_seconds", "real_time_factor")  # of every task, where they were measured
+STREAMING = (
+    "first_audio_seconds", "real_time_factor", "playback_stalls", "stalled_seconds", "longest_gap_seconds",
+    "seam_distance", "seam_distance_elsewhere", "seam_peak", "seam_peak_elsewhere", "join_flux",
+)  # fmt: skip
+MEASURED = STREAMING  # of every task, where they were measured
 
 
 def metric(name: str, judge: Judge) -> Metric:
