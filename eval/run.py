@@ -21,7 +21,7 @@ from eval.store import PredictionStore
 from eval.task import Job, Task
 
 _WRITES: tuple[Job, ...] = ("asr", "aqa", "conversation")
-_SPEAKS: tuple[Job, ...] = ("tts", "codec")
+_SPEAKS: tuple[Job, ...] = ("tts", "codec", "turn_taking")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
     names = SUITES[args.suite] if args.suite else tuple(args.tasks.split(","))
     tasks = [(task, drawn(task.samples(), settings.limit)) for task in find_tasks(names, args.data)]
     state = PartialState(cpu=not torch.accelerator.is_available())
-    adapter = ADAPTERS[args.adapter](args.model, str(state.device))
+    adapter = able(ADAPTERS[args.adapter](args.model, str(state.device)), [task for task, _ in tasks])
     check_able(adapter, [task for task, _ in tasks], settings)
     fingerprint = adapter.fingerprint()
     out = args.out or Path("runs") / f"{Path(args.model).name}-{args.suite or args.tasks.replace(',', '+')}"
@@ -73,6 +73,21 @@ def main(args: argparse.Namespace) -> None:
         failed = generate(adapter, plan, store, state.process_index, state.num_processes)
     answers = sum(len(batch.works) for batch in plan if batch.rank(state.num_processes) == state.process_index)
     print(f"{out}: {answers} answers, {failed} of them failed", file=sys.stderr)
+
+
+def able(adapter: Adapter, tasks: Sequence[Task]) -> Adapter:
+    """The model, with a turn detector where a task is about turns and the model cannot tell them itself.
+
+    Raises:
+        ValueError: it does no conversations.
+        ImportError: there is no turn detector here.
+    """
+    if "turn_taking" in adapter.jobs or all(task.job != "turn_taking" for task in tasks):
+        return adapter
+    from eval.adapters.turn_taker import taking_turns
+    from eval.turn_detector import SileroTurnDetector
+
+    return taking_turns(adapter, SileroTurnDetector())
 
 
 def check_able(adapter: Adapter, tasks: Sequence[Task], settings: Settings) -> None:

@@ -60,7 +60,7 @@ def spoken(runs: Mapping[str, Scores]) -> tuple[list[str], list[tuple[str, str, 
         (name, run, task)
         for run, scores in runs.items()
         for name, task in scores.tasks.items()
-        if "playback_stalls" in task.measured
+        if "playback_stalls" in task.measured or "listening_factor" in task.measured
     ]
     return [name for name in _SPOKEN if any(name in task.measured for _, _, task in rows)], rows
 
@@ -73,7 +73,7 @@ def _streams(runs: Mapping[str, Scores]) -> str:
     rows = [["task", "run", "n", *names], ["---"] * (3 + len(names))]
     for name, run, task in found:
         shown = [written_value(task.measured[one]) if one in task.measured else "-" for one in names]
-        rows.append([name, run, str(task.measured["playback_stalls"].n), *shown])
+        rows.append([name, run, str(max(figure.n for figure in task.measured.values())), *shown])
     return "\nSpeech that came in pieces:\n\n" + "\n".join(line(row) for row in rows) + "\n"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from eval.judges.judge import Judge
 from eval.judges.rules import Rules
-from eval.metrics import accuracy, effort, error_rate, judged, signal, speech, streaming
+from eval.metrics import accuracy, effort, error_rate, judged, signal, speech, streaming, turns
 from eval.metrics.count import Metric
 
 METRICS = {
@@ -30,11 +30,17 @@ METRICS = {
     "seam_distance_elsewhere": Metric("the same elsewhere, dB", "points", "lower", streaming.seam_distance_elsewhere),
     "seam_peak": Metric("largest difference to offline at joins", "points", "lower", streaming.seam_peak),
     "seam_peak_elsewhere": Metric("the same elsewhere", "points", "lower", streaming.seam_peak_elsewhere),
+    "takeover_rate": Metric("turns taken", "share", "higher", turns.takeover),
+    "response_latency": Metric("user's end to answer, simulated", "seconds", "lower", turns.response_latency),
+    "pause_takeover_rate": Metric("false starts in pauses", "share", "lower", turns.pause_takeover),
+    "stop_latency": Metric("interruption to silence, simulated", "seconds", "lower", turns.stop_latency),
+    "listening_factor": Metric("turn detector's real-time factor", "points", "lower", turns.listening_factor),
     "join_flux": Metric("spectral flux at joins over the median, dB", "points", "lower", streaming.join_flux),
 }
 STREAMING = (
     "first_audio_seconds", "real_time_factor", "playback_stalls", "stalled_seconds", "longest_gap_seconds",
     "seam_distance", "seam_distance_elsewhere", "seam_peak", "seam_peak_elsewhere", "join_flux",
+    "listening_factor",
 )  # fmt: skip
 MEASURED = STREAMING  # of every task, where they were measured
 

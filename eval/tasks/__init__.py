@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from eval.task import Task
-from eval.tasks import aqa, asr, bundled, conversation, tts
+from eval.tasks import aqa, asr, bundled, conversation, tts, turn_taking
 from eval.tasks.source import BundledSource, Source
 
-TASKS: dict[str, Task] = {task.name: task for file in (bundled, asr, aqa, tts, conversation) for task in file.TASKS}
+TASKS: dict[str, Task] = {
+    task.name: task for file in (bundled, turn_taking, asr, aqa, tts, conversation) for task in file.TASKS
+}
 
 
 def _names(file: object) -> tuple[str, ...]:
@@ -15,7 +17,7 @@ def _names(file: object) -> tuple[str, ...]:
 
 
 SUITES: dict[str, tuple[str, ...]] = {
-    "bundled": _names(bundled),
+    "bundled": _names(bundled) + _names(turn_taking),
     "asr": _names(asr),
     "aqa": _names(aqa),
     "tts": _names(tts),
