@@ -4,11 +4,13 @@ To resume a run that was stopped, in whatever way, give the same command again. 
 
     accelerate launch --num_processes 4 -m eval run --model MODEL --suite kimi    # one per GPU
     torchrun --nproc_per_node 4 -m eval run --model MODEL --suite kimi            # on a CPU
+    python -m eval run --backend ray --workers 4 --model MODEL --suite kimi       # on a Ray cluster, or this machine
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from eval.sample import Prediction
 from eval.store import PredictionStore
 from eval.task import Job, Task
 
+Answering = Callable[[Sequence[Batch]], Iterable[tuple[Batch, list[Answer | Exception]]]]
 _WRITES: tuple[Job, ...] = ("asr", "aqa", "conversation")
 _SPEAKS: tuple[Job, ...] = ("tts", "codec", "turn_taking")
 
@@ -39,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="at most so many samples per task, drawn by their ids")
     parser.add_argument("--seed", type=int, default=0, help="of every random number")
     parser.add_argument("--batch", type=int, default=8, help="samples that are answered together, at most")
+    parser.add_argument("--backend", choices=("accelerate", "ray"), default="accelerate", help="what shares the work")
+    parser.add_argument("--workers", type=int, help="actors of --backend ray; default: one per GPU, else per CPU")
     parser.add_argument("--costs", type=int, default=0, help="count the operations of so many samples per task")
 
 
@@ -53,7 +58,6 @@ def main(args: argparse.Namespace) -> None:
     import torch
     from accelerate import PartialState
 
-    from eval.adapters import ADAPTERS
     from eval.record import make_record, open_run
     from eval.tasks import SUITES, find_tasks
 
@@ -61,7 +65,8 @@ def main(args: argparse.Namespace) -> None:
     names = SUITES[args.suite] if args.suite else tuple(args.tasks.split(","))
     tasks = [(task, drawn(task.samples(), settings.limit)) for task in find_tasks(names, args.data)]
     state = PartialState(cpu=not torch.accelerator.is_available())
-    adapter = able(ADAPTERS[args.adapter](args.model, str(state.device)), [task for task, _ in tasks])
+    here = "cpu" if args.backend == "ray" else str(state.device)  # with Ray, this process answers nothing itself
+    adapter = make_adapter(args.adapter, args.model, here, [task for task, _ in tasks])
     check_able(adapter, [task for task, _ in tasks], settings)
     fingerprint = adapter.fingerprint()
     out = args.out or Path("runs") / f"{Path(args.model).name}-{args.suite or args.tasks.replace(',', '+')}"
@@ -69,10 +74,29 @@ def main(args: argparse.Namespace) -> None:
         open_run(out, make_record(args.model, args.suite, tasks, settings, fingerprint), tasks)
     state.wait_for_everyone()
     plan = [batch for task, samples in tasks for batch in batches(task, samples, settings, fingerprint)]
+    mine = [batch for batch in plan if batch.rank(state.num_processes) == state.process_index]
     with PredictionStore(out, state.process_index) as store:
-        failed = generate(adapter, plan, store, state.process_index, state.num_processes)
-    answers = sum(len(batch.works) for batch in plan if batch.rank(state.num_processes) == state.process_index)
-    print(f"{out}: {answers} answers, {failed} of them failed", file=sys.stderr)
+        if args.backend == "ray":
+            from eval.ray_backend import RayActors
+
+            del adapter
+            make = partial(make_adapter, args.adapter, args.model, tasks=[task for task, _ in tasks])
+            failed = store_answers(plan, store, RayActors(make, args.workers).answer)
+        else:
+            failed = generate(adapter, plan, store, state.process_index, state.num_processes)
+    print(f"{out}: {sum(len(batch.works) for batch in mine)} answers, {failed} of them failed", file=sys.stderr)
+
+
+def make_adapter(kind: str, model: str, device: str, tasks: Sequence[Task]) -> Adapter:
+    """A model of this kind, able to do these tasks, as far as the toolkit can help it.
+
+    Raises:
+        ValueError: the model does not fit its kind.
+        OSError: it is not there.
+    """
+    from eval.adapters import ADAPTERS
+
+    return able(ADAPTERS[kind](model, device), tasks)
 
 
 def able(adapter: Adapter, tasks: Sequence[Task]) -> Adapter:
@@ -118,16 +142,32 @@ def generate(adapter: Adapter, plan: Sequence[Batch], store: PredictionStore, ra
         Unavailable: the model cannot answer at all.
     """
     mine = [batch for batch in plan if batch.rank(world) == rank]
+    return store_answers(
+        mine, store, lambda todo: ((batch, answers_to(adapter, batch)) for batch in todo), quiet=rank > 0
+    )
+
+
+def store_answers(mine: Sequence[Batch], store: PredictionStore, answer: Answering, quiet: bool = False) -> int:
+    """Have batches answered and stored, but for what is stored already.
+
+    Args:
+        mine: the batches.
+        store: where answers go.
+        answer: gives batches with their answers, in any order.
+        quiet: show no progress.
+
+    Returns:
+        As `generate`, which also says what is raised.
+    """
     works = [work for batch in mine for work in batch.works]
     waiting = {(work.task, work.id) for work in works if not _stored(work, store)}
-    with tqdm(total=len(works), initial=len(works) - len(waiting), unit="sample", disable=rank > 0) as progress:
-        for batch in mine:
-            if not any((work.task, work.id) in waiting for work in batch.works):
-                continue
+    todo = [batch for batch in mine if any((work.task, work.id) in waiting for work in batch.works)]
+    with tqdm(total=len(works), initial=len(works) - len(waiting), unit="sample", disable=quiet) as progress:
+        for batch, answers in answer(todo):
             progress.set_description(batch.works[0].task)
-            for work, answer in zip(batch.works, answers_to(adapter, batch), strict=True):
+            for work, given in zip(batch.works, answers, strict=True):
                 if (work.task, work.id) in waiting:
-                    store.append(prediction_of(work, answer, store))
+                    store.append(prediction_of(work, given, store))
                     progress.update()
     return sum(store.done[work.task, work.id].error is not None for work in works)
 

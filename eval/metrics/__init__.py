@@ -35,7 +35,7 @@ METRICS = {
     "pause_takeover_rate": Metric("false starts in pauses", "share", "lower", turns.pause_takeover),
     "stop_latency": Metric("interruption to silence, simulated", "seconds", "lower", turns.stop_latency),
     "listening_factor": Metric("turn detector's real-time factor", "points", "lower", turns.listening_factor),
-    "join_flux": Metric("spectral flux at joins over the median, dB", "points", "lower", streaming.join_flux),
+    "join_flux": Metric("spectral flux at joins over elsewhere, dB", "points", "lower", streaming.join_flux),
 }
 STREAMING = (
     "first_audio_seconds", "real_time_factor", "playback_stalls", "stalled_seconds", "longest_gap_seconds",

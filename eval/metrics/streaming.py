@@ -55,7 +55,7 @@ def seam_peak_elsewhere(case: Case) -> Count | None:
 
 
 def join_flux(case: Case) -> Count | None:
-    """Spectral flux over joins, in dB over the median elsewhere; every join counts once."""
+    """Spectral flux over joins, in dB over the mean elsewhere; every join counts once."""
     if case.speech is None or not _joins(case):
         return None
     wav, rate = _read(case.speech)
