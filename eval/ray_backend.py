@@ -61,7 +61,7 @@ class RayActors:
                 "threads": torch.get_num_threads(),
             },
             batch_size=1,
-            concurrency=workers,
+            compute=ray.data.ActorPoolStrategy(size=workers),
             num_gpus=1 if gpus else 0,
         )
         try:
@@ -113,6 +113,7 @@ def _ray() -> Any:
         raise ImportError("--backend ray needs Ray: pip install spikeaudio[ray]") from error
     if not ray.is_initialized():
         path = os.pathsep.join([os.getcwd(), *filter(None, sys.path)])
+        os.environ.setdefault("RAY_worker_niceness", "0")  # 15 otherwise, with which other work starves the model
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": path}}, log_to_driver=False, include_dashboard=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # `eval.run` has its own
