@@ -51,10 +51,12 @@ class Case:
     @cached_property
     def speech(self) -> Path | None:
         """Recording of what was said; None: there is none, or its file is missing."""
-        if self.prediction is None or self.prediction.error is not None or self.prediction.audio is None:
-            return None
-        path = self.run / self.prediction.audio
-        return path if path.is_file() else None
+        return None if self.prediction is None else self._recording(self.prediction.audio)
+
+    @cached_property
+    def offline(self) -> Path | None:
+        """Recording of the same codes made sound at once; None: there is none, or its file is missing."""
+        return None if self.prediction is None else self._recording(self.prediction.offline)
 
     @cached_property
     def reference_speech(self) -> Path | None:
@@ -74,3 +76,9 @@ class Case:
         if self.job == "tts" and self.sample.text is not None:
             return (self.sample.text,)
         return self.sample.references or ("",)
+
+    def _recording(self, name: str | None) -> Path | None:
+        if name is None or self.prediction is None or self.prediction.error is not None:
+            return None
+        path = self.run / name
+        return path if path.is_file() else None

@@ -17,7 +17,7 @@ from eval.sample import FILES, Sample
 from eval.task import Job
 
 _TEXTS = ("references", "choices")
-_HEARS: tuple[Job, ...] = ("asr", "aqa", "codec")
+_HEARS: tuple[Job, ...] = ("asr", "aqa", "codec", "turn_taking")
 _NEEDS_REFERENCE: tuple[Job, ...] = ("asr", "aqa")
 
 

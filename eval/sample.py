@@ -60,8 +60,12 @@ class Prediction:
         audio: path of what was said, seen from the run folder; None: nothing.
         error: why there is no answer; None: there is one.
         measured: figures of this generation that are not the same in every run: ``seconds``,
-            ``first_audio_seconds``, ``audio_seconds``.
+            ``first_audio_seconds``, ``audio_seconds``, ``listening_seconds``, ``heard_seconds``.
         costs: figures that are: ``tokens``, ``unary_operations``, ``dense_operations``, ``picojoules`` ... (sums).
+        pieces: of speech that came in pieces: (seconds from the request until the piece was there, its samples).
+        offline: path of the same speech, made of the same codes at once, seen from the run folder; None: not made.
+        turns: events of a simulated dialogue, in seconds of its clock, in which computing takes no time
+            (`eval.dialogue` lists their names).
     """
 
     task: str
@@ -72,11 +76,14 @@ class Prediction:
     error: str | None = None
     measured: dict[str, float] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
+    pieces: tuple[tuple[float, int], ...] = ()
+    offline: str | None = None
+    turns: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> "Prediction":
         """The prediction that `to_dict` wrote."""
-        return cls(**row)
+        return cls(**row | {"pieces": tuple((seconds, samples) for seconds, samples in row.get("pieces", ()))})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

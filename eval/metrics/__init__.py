@@ -14,7 +14,9 @@ from eval.metrics import (
     signal,
     speaker,
     speech,
+    streaming,
     translation,
+    turns,
 )
 from eval.metrics.count import Metric
 
@@ -48,8 +50,26 @@ METRICS = {
     "judge_score": judged.by(Rules()),
     "first_audio_seconds": Metric("time to first audio", "seconds", "lower", effort.first_audio),
     "real_time_factor": Metric("real-time factor", "points", "lower", effort.real_time_factor),
+    "playback_stalls": Metric("stalls of a player, per answer", "points", "lower", streaming.stalls),
+    "stalled_seconds": Metric("length of its stalls, per answer", "seconds", "lower", streaming.stalled_seconds),
+    "longest_gap_seconds": Metric("longest time between pieces", "seconds", "lower", streaming.longest_gap),
+    "seam_distance": Metric("log-mel distance to offline at joins, dB", "points", "lower", streaming.seam_distance),
+    "seam_distance_elsewhere": Metric("the same elsewhere, dB", "points", "lower", streaming.seam_distance_elsewhere),
+    "seam_peak": Metric("largest difference to offline at joins", "points", "lower", streaming.seam_peak),
+    "seam_peak_elsewhere": Metric("the same elsewhere", "points", "lower", streaming.seam_peak_elsewhere),
+    "takeover_rate": Metric("turns taken", "share", "higher", turns.takeover),
+    "response_latency": Metric("user's end to answer, simulated", "seconds", "lower", turns.response_latency),
+    "pause_takeover_rate": Metric("false starts in pauses", "share", "lower", turns.pause_takeover),
+    "stop_latency": Metric("interruption to silence, simulated", "seconds", "lower", turns.stop_latency),
+    "listening_factor": Metric("turn detector's real-time factor", "points", "lower", turns.listening_factor),
+    "join_flux": Metric("spectral flux at joins over elsewhere, dB", "points", "lower", streaming.join_flux),
 }
-MEASURED = ("first_audio_seconds", "real_time_factor")  # of every task, where they were measured
+STREAMING = (
+    "first_audio_seconds", "real_time_factor", "playback_stalls", "stalled_seconds", "longest_gap_seconds",
+    "seam_distance", "seam_distance_elsewhere", "seam_peak", "seam_peak_elsewhere", "join_flux",
+    "listening_factor",
+)  # fmt: skip
+MEASURED = STREAMING  # of every task, where they were measured
 
 
 def metric(name: str, judge: Judge) -> Metric:
