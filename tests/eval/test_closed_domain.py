@@ -9,11 +9,14 @@ import torch
 
 from eval.case import Case
 from eval.closed_domain import ClosedDomain
+from eval.compare import compare
 from eval.judgements import Judgements, digest
 from eval.manifest import checksum, read_samples
 from eval.metrics import METRICS
 from eval.sample import CLOSED_DOMAIN, REFERENCE_AUDIO, Prediction, Sample
+from eval.score import score
 from eval.tasks.bundled import FOLDER
+from tests.eval.run_fixture import HandMadeRun
 
 ANSWERS = ("snow is white", "coal is black", "snow white")
 
@@ -123,3 +126,14 @@ def test_an_unknown_word_needs_its_phones() -> None:
         pocketsphinx_transcribe(0.1 * torch.randn(16000), ClosedDomain(("say xyzzyx",)))
     known = ClosedDomain(("say xyzzyx",), (("xyzzyx", "Z IH Z"),))
     assert isinstance(pocketsphinx_transcribe(0.1 * torch.randn(16000), known), str)
+
+
+def test_runs_heard_within_other_domains_are_not_compared(tmp_path: Path) -> None:
+    scores = []
+    for name, answers in (("one", ["paris"]), ("two", ["paris", "rome"])):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"answers": answers}))
+        sample = Sample("a", references=("paris",), meta={CLOSED_DOMAIN: str(tmp_path / f"{name}.json")})
+        run = HandMadeRun(tmp_path / name).task("qa", [sample], ("accuracy",), "conversation")
+        scores.append(score(run.predict(Prediction("qa", "a", "k", "paris")).path))
+    with pytest.raises(ValueError, match=r"task qa: question, right answer or the ear's domain differ in 1 samples: a"):
+        compare(*scores)
