@@ -69,7 +69,7 @@ class Figure:
             ValueError: there is no count.
         """
         top, bottom = _column(counts, "numerator"), _column(counts, "denominator")
-        inside = interval.interval(top, bottom)
+        inside = (interval.interval if metric.unit == "share" else interval.bootstrap)(top, bottom)
         groups: dict[str, dict[str, Count]] = defaultdict(dict)
         for key, count in counts.items():
             if subset_of and key in subset_of:
