@@ -76,6 +76,12 @@ def interval(numerators: Vector, denominators: Vector, seed: int = 0, resamples:
     _check(numerators, denominators)
     if _is_share(numerators, denominators):
         return _wilson(float(numerators.sum()), len(numerators))
+    return bootstrap(numerators, denominators, seed, resamples)
+
+
+def bootstrap(numerators: Vector, denominators: Vector, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """The same by the bootstrap alone: for points and seconds, of which a sample may have 0 or 1 by chance."""
+    _check(numerators, denominators)
     draws = _resampled(np.stack([numerators, denominators], axis=1), seed, resamples)
     return _percentiles(_ratios(draws[:, 0], draws[:, 1]))
 

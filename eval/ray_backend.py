@@ -71,8 +71,7 @@ class RayActors:
                     raise given
                 yield batches[int(row["place"])], given
         except ray.exceptions.RayError as error:
-            reason = str(error.__cause__ or error).strip().splitlines()[-1]
-            raise Unavailable(f"Ray's actors gave up: {reason}") from error
+            raise Unavailable(f"Ray's actors gave up: {_last_words(error)}") from error
 
 
 class _Actor:
@@ -102,6 +101,16 @@ class _Actor:
 def _portable(error: Exception) -> Exception:
     """An error of the same name that says the same, and can be pickled: not every one can."""
     return type(type(error).__name__, (Exception,), {})(str(error))
+
+
+def _last_words(error: BaseException) -> str:
+    """The last line that Ray's error or any of its causes says: where the actors' own error stands."""
+    lines: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        lines += [line.strip() for line in str(cause).splitlines() if line.strip()]
+        cause = cause.__cause__
+    return lines[-1] if lines else type(error).__name__
 
 
 def _ray() -> Any:

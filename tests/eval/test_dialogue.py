@@ -1,5 +1,6 @@
 """Simulated dialogues by hand: tones for speech, and a detector whose decisions can be computed."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from eval.sample import Prediction, Sample
 from eval.score import score
 from eval.store import PredictionStore, read_predictions
 from eval.tasks import find_tasks
-from eval.turn_detector import FRAME_SAMPLES, SAMPLING_RATE, TurnEvent
+from eval.turn_detector import FRAME_SAMPLES, SAMPLING_RATE, SileroTurnDetector, TurnEvent
 from tests.eval.fake_model import FakeAdapter
 
 FRAME = FRAME_SAMPLES / SAMPLING_RATE
@@ -250,14 +251,23 @@ def test_failing_is_the_worst_dialogue(tmp_path: Path) -> None:
     assert count is not None and count.numerator / count.denominator == 0.1 and "listening_factor" in MEASURED
 
 
-def test_the_bundled_dialogues(tmp_path: Path) -> None:
+def test_loading_the_detector_leaves_the_threads_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("silero_vad", reason="silero-vad is not installed (spikeaudio[eval])")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "silero_vad"]:
+        monkeypatch.delitem(sys.modules, name)  # importing it anew sets one thread
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
+    try:
+        SileroTurnDetector()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_bundled_dialogues() -> None:
+    pytest.importorskip("silero_vad", reason="silero-vad is not installed (spikeaudio[eval])")
     (task,) = find_tasks(("bundled_turn_taking",))
     adapter = able(Talker(), [task])
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(threads)
     pauses = [sample.meta.get("pause_seconds") for sample in task.samples()]
     assert len(pauses) == 12 and [pauses.count(pause) for pause in (None, "0.4", "0.8")] == [4, 4, 4]
     assert adapter.fingerprint()["turn_detector"]["silence_seconds"] == 0.5

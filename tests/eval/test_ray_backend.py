@@ -10,7 +10,7 @@ import pytest
 
 from eval.adapters.adapter import Unavailable
 from eval.plan import Settings, batches
-from eval.ray_backend import RayActors, _portable
+from eval.ray_backend import RayActors, _last_words, _portable
 from eval.record import make_record, open_run
 from eval.run import store_answers
 from eval.store import PredictionStore
@@ -67,6 +67,13 @@ def test_errors_travel() -> None:
 
     error = _portable(Unpicklable("too", "long"))
     assert (type(error).__name__, str(error)) == ("Unpicklable", "too long")
+
+
+def test_the_last_words_of_an_actor() -> None:
+    silent = RuntimeError("")
+    silent.__cause__ = ValueError("ray::_Actor()\n\nFileNotFoundError: no checkpoint here\n")
+    assert _last_words(silent) == "FileNotFoundError: no checkpoint here"
+    assert _last_words(RuntimeError()) == "RuntimeError"
 
 
 def test_bad_requests(monkeypatch: pytest.MonkeyPatch) -> None:

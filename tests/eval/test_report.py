@@ -119,6 +119,8 @@ def test_speech_that_came_in_pieces(tmp_path: Path) -> None:
     names = "playback_stalls | stalled_seconds | longest_gap_seconds | seam_distance | seam_distance_elsewhere"
     assert f"| task | run | n | {names} | seam_peak | seam_peak_elsewhere | join_flux |" in text
     assert "| tts | run | 1 | 1.00 | 0.25 s | 0.75 s | 0.00 | 0.00 | 0.00 | 0.00 |" in text
+    seams = score(run.path).tasks["tts"].measured["seam_peak"]
+    assert (seams.low, seams.high) == (0, 0)  # no share of yes and no, though it is 0
     page = (tmp_path / "index.html").read_text()
     read_page(tmp_path / "index.html")
     assert "Speech that came in pieces" in page and "stalls of a player, per answer" in page
