@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from spikeaudio import SpikeAudio
-from spikeaudio.audio import load_audio
+from spikeaudio.audio import load_audio, resample
 from spikeaudio.demo import SAMPLES, SENTENCE
 
 CLIPS = {name: notes for name, notes in json.loads((SAMPLES / "samples.json").read_text()).items()}
@@ -53,3 +53,20 @@ def test_a_long_recording_keeps_all_its_sentences(model: SpikeAudio) -> None:
     heard = str(model.transcribe(torch.cat(parts)))
     common = sum(word in expected.split() for word in heard.split())
     assert common > 0.85 * len(expected.split()), heard
+
+
+def test_a_voice_stays_in_the_detokenizers_context(model: SpikeAudio) -> None:
+    """A question's own voice, through three times as much speech as the context holds, in two ways of pushing."""
+    wav = load_audio(SAMPLES / "question.wav", 24000)
+    voice = model.decoder.voice(wav, model.tokenizer.encode([resample(wav, 24000, 16000)])[0].codes)
+    codes = torch.randint(model.decoder.num_codes, (120,), generator=torch.Generator().manual_seed(0))
+    mels = []
+    for size in (7, 120):
+        state = model.decoder.init_state(voice=voice).detokenizer
+        frames = voice.mel.shape[1]
+        shown = state.values[:, :, :, -frames:].clone()
+        pieces = codes[None].split(size, 1)
+        mels.append(torch.cat([model.detokenizer.step(piece, state) for piece in pieces], 2))
+        assert state.cached_frames.item() == model.detokenizer.config.max_kv_frames
+        assert torch.equal(state.values[:, :, :, :frames], shown)
+    torch.testing.assert_close(*mels, rtol=0, atol=1e-4)
