@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from eval.closed_domain import ClosedDomain
 from eval.judgements import Judgements
-from eval.sample import REFERENCE_AUDIO, Prediction, Sample
+from eval.sample import CLOSED_DOMAIN, REFERENCE_AUDIO, Prediction, Sample
 from eval.task import Job
 
 _WRITTEN: frozenset[Job] = frozenset({"asr", "aqa", "conversation"})
@@ -50,10 +51,12 @@ class Case:
     @cached_property
     def speech(self) -> Path | None:
         """Recording of what was said; None: there is none, or its file is missing."""
-        if self.prediction is None or self.prediction.error is not None or self.prediction.audio is None:
-            return None
-        path = self.run / self.prediction.audio
-        return path if path.is_file() else None
+        return None if self.prediction is None else self._recording(self.prediction.audio)
+
+    @cached_property
+    def offline(self) -> Path | None:
+        """Recording of the same codes made sound at once; None: there is none, or its file is missing."""
+        return None if self.prediction is None else self._recording(self.prediction.offline)
 
     @cached_property
     def reference_speech(self) -> Path | None:
@@ -61,9 +64,21 @@ class Case:
         path = self.sample.meta.get(REFERENCE_AUDIO) or (self.sample.audio if self.job == "codec" else None)
         return Path(path) if path and Path(path).is_file() else None
 
+    @cached_property
+    def domain(self) -> ClosedDomain | None:
+        """All that can be said, where the sample names it."""
+        path = self.sample.meta.get(CLOSED_DOMAIN)
+        return None if path is None else ClosedDomain.read(path)
+
     @property
     def words_to_say(self) -> tuple[str, ...]:
         """What the spoken answer should be: the text of a TTS sample, else any of the references."""
         if self.job == "tts" and self.sample.text is not None:
             return (self.sample.text,)
         return self.sample.references or ("",)
+
+    def _recording(self, name: str | None) -> Path | None:
+        if name is None or self.prediction is None or self.prediction.error is not None:
+            return None
+        path = self.run / name
+        return path if path.is_file() else None

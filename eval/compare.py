@@ -121,22 +121,29 @@ def _compared(task: str, metric: str, first: "Figure", second: "Figure") -> Comp
     """The row; None: no sample is shared."""
     import numpy as np
 
-    from eval.interval import difference, ratio
+    from eval.interval import difference, difference_of, ratio
+    from eval.metrics.translation import FORMULAS
 
     keys = [key for key in first.samples if key in second.samples]
     left_out = len(first.samples.keys() ^ second.samples.keys())
     if not keys:
         return None
-    one, two = (np.array([figure.samples[key] for key in keys], dtype=np.float64) for figure in (first, second))
-    found = difference((one[:, 0], one[:, 1]), (two[:, 0], two[:, 1]))
+    if first.formula is None:
+        one, two = (np.array([figure.samples[key] for key in keys], dtype=np.float64) for figure in (first, second))
+        values = ratio(one[:, 0], one[:, 1]), ratio(two[:, 0], two[:, 1])
+        found = difference((one[:, 0], one[:, 1]), (two[:, 0], two[:, 1]))
+    else:
+        formula = FORMULAS[first.formula].of
+        one, two = (np.array([figure.sums[key] for key in keys], dtype=np.float64) for figure in (first, second))
+        values = formula(one.sum(axis=0)), formula(two.sum(axis=0))
+        found = difference_of(formula, one, two)
     better = "-"
     if found.interval.low > 0 or found.interval.high < 0:
         better = "better" if (found.value > 0) == (first.better == "higher") else "worse"
     return Comparison(
         task,
         metric,
-        ratio(one[:, 0], one[:, 1]),
-        ratio(two[:, 0], two[:, 1]),
+        *values,
         found.value,
         found.interval.low,
         found.interval.high,
@@ -154,9 +161,15 @@ def _check_same(first: "Scores", second: "Scores", shared: bool) -> None:
     for name in first.tasks.keys() & second.tasks.keys():
         if first.tasks[name].language != second.tasks[name].language:
             raise ValueError(f"task {name} is in {first.tasks[name].language} and in {second.tasks[name].language}")
+        for metric, figure in first.tasks[name].metrics.items():
+            other_figure = second.tasks[name].metrics.get(metric, figure)
+            if figure.signature != other_figure.signature:
+                raise ValueError(
+                    f"task {name}, {metric}: computed as {figure.signature} and as {other_figure.signature}"
+                )
         one, two = first.tasks[name].samples, second.tasks[name].samples
         if other := [key for key in one.keys() & two.keys() if one[key] != two[key]]:
-            raise ValueError(f"task {name}: question or right answer differ in {_some(other)}")
+            raise ValueError(f"task {name}: question, right answer or the ear's domain differ in {_some(other)}")
     if shared:
         return
     if only := sorted(first.tasks.keys() ^ second.tasks.keys()):

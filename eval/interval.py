@@ -7,16 +7,19 @@ Every figure is a ratio of sums over samples,
 (errors over words, right answers over answers, seconds over seconds), so that samples are resampled as pairs, never
 rates. Bootstrap: Efron & Tibshirani 1993, chapters 13 (percentile interval) and 16; error rates of speech recognition:
 Bisani & Ney, ICASSP 2004. Shares of yes and no have Wilson's interval (JASA 22, 1927), since the bootstrap of "all
-right" is a single point.
+right" is a single point. Figures that are another formula of sums over samples (BLEU) are resampled all the same:
+sums are drawn, and the formula is applied to each draw (Koehn, EMNLP 2004).
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
+OfSums = Callable[[Sequence[float]], float]
 
 RESAMPLES = 2000
 PERMUTATIONS = 10000
@@ -94,13 +97,53 @@ def difference(first: tuple[Vector, Vector], second: tuple[Vector, Vector], seed
     _check(*first, *second)
     table = np.stack([*first, *second], axis=1)
     draws = _resampled(table, seed, RESAMPLES)
-    spread = _ratios(draws[:, 2], draws[:, 3]) - _ratios(draws[:, 0], draws[:, 1])
+    spread = _ratio_differences(draws)
     value = ratio(*second) - ratio(*first)
     if _is_share(*first) and _is_share(*second):
         p = mcnemar(int((second[0] > first[0]).sum()), int((second[0] < first[0]).sum()))
     else:
-        p = _exchanged(table, value, seed)
+        p = _exchanged(table, value, seed, _ratio_differences)
     return Difference(value, _percentiles(spread), p)
+
+
+def interval_of(formula: OfSums, sums: Vector, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """The 95 % interval of a formula of sums over samples: percentiles of the bootstrap.
+
+    Args:
+        formula: of K sums.
+        sums: (N, K), each sample's part.
+        seed: of the draws.
+        resamples: how many sets of N samples are drawn.
+
+    Raises:
+        ValueError: no sample.
+    """
+    _check(sums)
+    return _percentiles(_applied(formula, _resampled(sums, seed, resamples)))
+
+
+def difference_of(formula: OfSums, first: Vector, second: Vector, seed: int = 0) -> Difference:
+    """How the second run's figure differs from the first one's, as `difference`, for a formula of sums.
+
+    Args:
+        formula: of K sums.
+        first: (N, K), each sample's part.
+        second: the same of the other run, samples in the same order.
+        seed: of the draws.
+
+    Raises:
+        ValueError: no sample, or tables of different lengths.
+    """
+    _check(first, second)
+    terms = first.shape[1]
+
+    def differences(sums: Vector) -> Vector:
+        return _applied(formula, sums[:, terms:]) - _applied(formula, sums[:, :terms])
+
+    table = np.concatenate([first, second], axis=1)
+    value = float(differences(table.sum(axis=0)[None])[0])
+    spread = differences(_resampled(table, seed, RESAMPLES))
+    return Difference(value, _percentiles(spread), _exchanged(table, value, seed, differences))
 
 
 def mcnemar(wins: int, losses: int) -> float:
@@ -110,28 +153,36 @@ def mcnemar(wins: int, losses: int) -> float:
     return min(1.0, 2 * tail / 2**tosses)
 
 
-def _exchanged(table: Vector, value: float, seed: int) -> float:
-    """Share of exchanges of the runs' results (N, 4) whose figures differ by at least `value`."""
+def _exchanged(table: Vector, value: float, seed: int, differences: Callable[[Vector], Vector]) -> float:
+    """Share of exchanges of the runs' results (N, 2 K) whose figures differ by at least `value`."""
     samples = len(table)
-    swapped = table[:, [2, 3, 0, 1]]
+    swapped = np.roll(table, table.shape[1] // 2, axis=1)
     if samples <= _EXACT_UP_TO:
         chosen = (np.arange(2**samples)[:, None] >> np.arange(samples)) & 1
-        return float(np.mean(_at_least(_sums(chosen, table, swapped), value)))
+        return float(np.mean(_at_least(differences(_sums(chosen, table, swapped)), value)))
     draw = np.random.default_rng(seed)
     extreme, step = 0, max(1, _AT_ONCE // samples)
     for first in range(0, PERMUTATIONS, step):
         chosen = draw.integers(0, 2, (min(step, PERMUTATIONS - first), samples))
-        extreme += int(_at_least(_sums(chosen, table, swapped), value).sum())
+        extreme += int(_at_least(differences(_sums(chosen, table, swapped)), value).sum())
     return (1 + extreme) / (1 + PERMUTATIONS)
 
 
 def _sums(chosen: NDArray[np.int64], table: Vector, swapped: Vector) -> Vector:
-    """(P, N) exchanges -> (P, 4) sums."""
+    """(P, N) exchanges -> (P, 2 K) sums."""
     return table.sum(0) + chosen @ (swapped - table)
 
 
-def _at_least(sums: Vector, value: float) -> NDArray[np.bool_]:
-    return np.abs(_ratios(sums[:, 2], sums[:, 3]) - _ratios(sums[:, 0], sums[:, 1])) >= abs(value) - 1e-12
+def _ratio_differences(sums: Vector) -> Vector:
+    return _ratios(sums[:, 2], sums[:, 3]) - _ratios(sums[:, 0], sums[:, 1])
+
+
+def _applied(formula: OfSums, sums: Vector) -> Vector:
+    return np.array([formula(row) for row in sums], dtype=np.float64)
+
+
+def _at_least(differences: Vector, value: float) -> NDArray[np.bool_]:
+    return np.abs(differences) >= abs(value) - 1e-12
 
 
 def _resampled(table: Vector, seed: int, resamples: int) -> Vector:

@@ -50,13 +50,19 @@ class Judgements:
         """The recorded reply; None: there is none."""
         return self._replies.get((judge, key))
 
-    def judge_of(self, package: str) -> str:
-        """Name/version of a judge that is a package: the installed version, else the one that was last recorded."""
+    def judge_of(self, package: str, setting: str = "") -> str:
+        """Name/version of a judge that is a package: the installed version, else the one that was last recorded.
+
+        Args:
+            package: its name.
+            setting: in which it judges; replies under another setting are another judge's.
+        """
+        name = f"{package}-{setting}" if setting else package
         try:
-            return f"{package}/{metadata.version(package)}"
+            return f"{name}/{metadata.version(package)}"
         except metadata.PackageNotFoundError:
-            recorded = [judge for judge, _ in self._replies if judge.startswith(f"{package}/")]
-            return recorded[-1] if recorded else package
+            recorded = [judge for judge, _ in self._replies if judge.startswith(f"{name}/")]
+            return recorded[-1] if recorded else name
 
 
 def digest(*parts: str | bytes) -> str:

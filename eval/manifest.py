@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from eval.digest import digest, file_digest
-from eval.sample import REFERENCE_AUDIO, Sample
+from eval.sample import FILES, Sample
 from eval.task import Job
 
 _TEXTS = ("references", "choices")
-_HEARS: tuple[Job, ...] = ("asr", "aqa", "codec")
+_HEARS: tuple[Job, ...] = ("asr", "aqa", "codec", "turn_taking")
 _NEEDS_REFERENCE: tuple[Job, ...] = ("asr", "aqa")
 
 
@@ -47,7 +47,7 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     with open(path, "w", encoding="utf-8") as file:
         for sample in samples:
             row = sample.to_dict()
-            for names, name in ((row, "audio"), (row["meta"], REFERENCE_AUDIO)):
+            for names, name in ((row, "audio"), *((row["meta"], name) for name in FILES)):
                 if names.get(name) is not None:
                     names[name] = Path(os.path.relpath(names[name], folder)).as_posix()
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -62,7 +62,7 @@ def checksum(samples: Sequence[Sample]) -> str:
     rows = []
     for sample in samples:
         row = sample.to_dict()
-        for names, name in ((row, "audio"), (row["meta"], REFERENCE_AUDIO)):
+        for names, name in ((row, "audio"), *((row["meta"], name) for name in FILES)):
             if names.get(name) is not None:
                 names[name] = file_digest(names[name])
         rows.append(row)
@@ -123,18 +123,17 @@ def located(sample: Sample, folder: Path, where: str) -> Sample:
     """The sample with its recordings seen from here: relative where they lie below the working folder.
 
     Raises:
-        ValueError: a recording is missing.
+        ValueError: a recording, or another file that it names, is missing.
     """
 
     def found(name: str) -> str:
         path = folder / name
         if not path.is_file():
-            raise ValueError(f"{where}: sample {sample.id!r} names a recording that is missing: {path}")
+            raise ValueError(f"{where}: sample {sample.id!r} names a file that is missing: {path}")
         return seen_from_here(path)
 
     audio = None if sample.audio is None else found(sample.audio)
-    reference = sample.meta.get(REFERENCE_AUDIO)
-    meta = sample.meta if reference is None else sample.meta | {REFERENCE_AUDIO: found(reference)}
+    meta = sample.meta | {name: found(sample.meta[name]) for name in FILES if name in sample.meta}
     return replace(sample, audio=audio, meta=meta)
 
 

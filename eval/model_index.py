@@ -10,6 +10,7 @@ _TASK_TYPES = {
     "tts": "text-to-speech",
     "conversation": "any-to-any",
     "codec": "audio-to-audio",
+    "turn_taking": "any-to-any",
 }
 
 

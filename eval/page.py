@@ -11,7 +11,7 @@ from eval.finished_run import FinishedRun
 from eval.page_samples import PageSamples
 from eval.published_table import PublishedTable
 from eval.scores import Scores, TaskScores
-from eval.table import counted
+from eval.table import counted, spoken
 
 _STYLE = Path(__file__).parent / "data" / "page.css"
 _FAILURES = 20  # named per task and run
@@ -45,6 +45,7 @@ def page(
         "<h2>Results</h2>",
         _headline(tasks, scores),
         _plots(scores),
+        _streams(scores),
         *([_published(published, scores)] if published else []),
         *sections,
         f'<p class="soft">{samples.shown} recordings are on this page, as MP3; {samples.left_out} more found no room. '
@@ -152,6 +153,26 @@ def _plots(runs: Mapping[str, Scores]) -> str:
         if address:
             parts.append(f'<h3>{title}</h3><img class="plot" alt="Plot: {what}" src="{address}">')
     return "".join(parts)
+
+
+def _streams(runs: Mapping[str, Scores]) -> str:
+    """A row per task and run of speech that came in pieces; "" where none did."""
+    names, found = spoken(runs)
+    if not found:
+        return ""
+    title_of = {name: task.measured[name].title for _, _, task in found for name in names if name in task.measured}
+    rows = [
+        [f'<th scope="row">{_text(name)}</th>', _cell(_text(run), "name")]
+        + [_cell(_value(task.measured.get(one)), "number") for one in names]
+        for name, run, task in found
+    ]
+    head = ["task", "run", *(title_of[name] for name in names)]
+    return (
+        '<h2 id="streams">Speech that came in pieces</h2><p class="soft">A simulated player begins with the first '
+        "piece and stalls where the next one is late. Seams: streamed speech against the same codes made sound at "
+        "once, near the joins and elsewhere; spectral flux at joins is 0 dB on average where there are no seams.</p>"
+        + _table(head, rows, "speech that came in pieces", first_number=2)
+    )
 
 
 def _published(published: PublishedTable, runs: Mapping[str, Scores]) -> str:

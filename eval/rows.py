@@ -5,6 +5,7 @@ The cache is $SPIKEAUDIO_EVAL_CACHE, by default ~/.cache/spikeaudio-eval.
 """
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ class Columns:
         references: one right answer, or a list of them.
         id: None: the row's number.
         choices: list of choices.
-        meta: columns whose values are given as meta.
+        meta: columns whose values are given as meta, lists and objects as JSON.
     """
 
     audio: str | None = "audio"
@@ -40,8 +41,14 @@ class Columns:
 VOICEBENCH = Columns(references="reference", meta=("prompt",))
 
 
-def load_rows(source: str | Path, config: str | None, split: str) -> Any:
+def load_rows(source: str | Path, config: str | None, split: str, revision: str | None = None) -> Any:
     """A dataset: of the Hub by its id, of a folder with Parquet files, or of one that `save_to_disk` wrote.
+
+    Args:
+        source: id or folder.
+        config: of the Hub's dataset; None: its only one.
+        split: of it.
+        revision: of the Hub's dataset; None: the newest.
 
     Raises:
         Exception: whatever `datasets` raises where it finds nothing.
@@ -54,7 +61,15 @@ def load_rows(source: str | Path, config: str | None, split: str) -> Any:
         return saved[split] if isinstance(saved, DatasetDict) else saved
     if folder.is_dir():
         return load_dataset("parquet", data_files={split: sorted(map(str, folder.rglob("*.parquet")))}, split=split)
-    return load_dataset(str(source), config, split=split)
+    return load_dataset(str(source), config, split=split, revision=revision)
+
+
+def paired_rows(dataset: Any, answers: Any, key: str, column: str) -> Any:
+    """Rows of a dataset, `column` taken from another one's row with the same `key`; rows without such are left out."""
+    right = dict(zip(answers[key], answers[column], strict=True))
+    kept = [place for place, value in enumerate(dataset[key]) if value in right]
+    dataset = dataset.select(kept)
+    return dataset.remove_columns(column).add_column(column, [right[value] for value in dataset[key]])
 
 
 def row_samples(dataset: Any, columns: Columns, job: Job, name: str) -> list[Sample]:
@@ -91,8 +106,12 @@ def _sample(row: dict[str, Any], number: int, columns: Columns) -> Sample:
         text=None if text is None else str(text),
         references=texts(value(columns.references)),
         choices=texts(value(columns.choices)),
-        meta={name: str(row[name]) for name in columns.meta if row.get(name) is not None},
+        meta={name: _as_text(row[name]) for name in columns.meta if row.get(name) is not None},
     )
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
 def _recording(value: Any) -> str | None:

@@ -4,11 +4,13 @@ To resume a run that was stopped, in whatever way, give the same command again. 
 
     accelerate launch --num_processes 4 -m eval run --model MODEL --suite kimi    # one per GPU
     torchrun --nproc_per_node 4 -m eval run --model MODEL --suite kimi            # on a CPU
+    python -m eval run --backend ray --workers 4 --model MODEL --suite kimi       # on a Ray cluster, or this machine
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,9 @@ from eval.sample import Prediction
 from eval.store import PredictionStore
 from eval.task import Job, Task
 
+Answering = Callable[[Sequence[Batch]], Iterable[tuple[Batch, list[Answer | Exception]]]]
 _WRITES: tuple[Job, ...] = ("asr", "aqa", "conversation")
-_SPEAKS: tuple[Job, ...] = ("tts", "codec")
+_SPEAKS: tuple[Job, ...] = ("tts", "codec", "turn_taking")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="at most so many samples per task, drawn by their ids")
     parser.add_argument("--seed", type=int, default=0, help="of every random number")
     parser.add_argument("--batch", type=int, default=8, help="samples that are answered together, at most")
+    parser.add_argument("--backend", choices=("accelerate", "ray"), default="accelerate", help="what shares the work")
+    parser.add_argument("--workers", type=int, help="actors of --backend ray; default: one per GPU, else per CPU")
     parser.add_argument("--costs", type=int, default=0, help="count the operations of so many samples per task")
 
 
@@ -53,7 +58,6 @@ def main(args: argparse.Namespace) -> None:
     import torch
     from accelerate import PartialState
 
-    from eval.adapters import ADAPTERS
     from eval.record import make_record, open_run
     from eval.tasks import SUITES, find_tasks
 
@@ -61,7 +65,8 @@ def main(args: argparse.Namespace) -> None:
     names = SUITES[args.suite] if args.suite else tuple(args.tasks.split(","))
     tasks = [(task, drawn(task.samples(), settings.limit)) for task in find_tasks(names, args.data)]
     state = PartialState(cpu=not torch.accelerator.is_available())
-    adapter = ADAPTERS[args.adapter](args.model, str(state.device))
+    here = "cpu" if args.backend == "ray" else str(state.device)  # with Ray, this process answers nothing itself
+    adapter = make_adapter(args.adapter, args.model, here, [task for task, _ in tasks])
     check_able(adapter, [task for task, _ in tasks], settings)
     fingerprint = adapter.fingerprint()
     out = args.out or Path("runs") / f"{Path(args.model).name}-{args.suite or args.tasks.replace(',', '+')}"
@@ -69,10 +74,44 @@ def main(args: argparse.Namespace) -> None:
         open_run(out, make_record(args.model, args.suite, tasks, settings, fingerprint), tasks)
     state.wait_for_everyone()
     plan = [batch for task, samples in tasks for batch in batches(task, samples, settings, fingerprint)]
+    mine = [batch for batch in plan if batch.rank(state.num_processes) == state.process_index]
     with PredictionStore(out, state.process_index) as store:
-        failed = generate(adapter, plan, store, state.process_index, state.num_processes)
-    answers = sum(len(batch.works) for batch in plan if batch.rank(state.num_processes) == state.process_index)
-    print(f"{out}: {answers} answers, {failed} of them failed", file=sys.stderr)
+        if args.backend == "ray":
+            from eval.ray_backend import RayActors
+
+            del adapter
+            make = partial(make_adapter, args.adapter, args.model, tasks=[task for task, _ in tasks])
+            failed = store_answers(plan, store, RayActors(make, args.workers).answer)
+        else:
+            failed = generate(adapter, plan, store, state.process_index, state.num_processes)
+    print(f"{out}: {sum(len(batch.works) for batch in mine)} answers, {failed} of them failed", file=sys.stderr)
+
+
+def make_adapter(kind: str, model: str, device: str, tasks: Sequence[Task]) -> Adapter:
+    """A model of this kind, able to do these tasks, as far as the toolkit can help it.
+
+    Raises:
+        ValueError: the model does not fit its kind.
+        OSError: it is not there.
+    """
+    from eval.adapters import ADAPTERS
+
+    return able(ADAPTERS[kind](model, device), tasks)
+
+
+def able(adapter: Adapter, tasks: Sequence[Task]) -> Adapter:
+    """The model, with a turn detector where a task is about turns and the model cannot tell them itself.
+
+    Raises:
+        ValueError: it does no conversations.
+        ImportError: there is no turn detector here.
+    """
+    if "turn_taking" in adapter.jobs or all(task.job != "turn_taking" for task in tasks):
+        return adapter
+    from eval.adapters.turn_taker import taking_turns
+    from eval.turn_detector import SileroTurnDetector
+
+    return taking_turns(adapter, SileroTurnDetector())
 
 
 def check_able(adapter: Adapter, tasks: Sequence[Task], settings: Settings) -> None:
@@ -103,16 +142,32 @@ def generate(adapter: Adapter, plan: Sequence[Batch], store: PredictionStore, ra
         Unavailable: the model cannot answer at all.
     """
     mine = [batch for batch in plan if batch.rank(world) == rank]
+    return store_answers(
+        mine, store, lambda todo: ((batch, answers_to(adapter, batch)) for batch in todo), quiet=rank > 0
+    )
+
+
+def store_answers(mine: Sequence[Batch], store: PredictionStore, answer: Answering, quiet: bool = False) -> int:
+    """Have batches answered and stored, but for what is stored already.
+
+    Args:
+        mine: the batches.
+        store: where answers go.
+        answer: gives batches with their answers, in any order.
+        quiet: show no progress.
+
+    Returns:
+        As `generate`, which also says what is raised.
+    """
     works = [work for batch in mine for work in batch.works]
     waiting = {(work.task, work.id) for work in works if not _stored(work, store)}
-    with tqdm(total=len(works), initial=len(works) - len(waiting), unit="sample", disable=rank > 0) as progress:
-        for batch in mine:
-            if not any((work.task, work.id) in waiting for work in batch.works):
-                continue
+    todo = [batch for batch in mine if any((work.task, work.id) in waiting for work in batch.works)]
+    with tqdm(total=len(works), initial=len(works) - len(waiting), unit="sample", disable=quiet) as progress:
+        for batch, answers in answer(todo):
             progress.set_description(batch.works[0].task)
-            for work, answer in zip(batch.works, answers_to(adapter, batch), strict=True):
+            for work, given in zip(batch.works, answers, strict=True):
                 if (work.task, work.id) in waiting:
-                    store.append(prediction_of(work, answer, store))
+                    store.append(prediction_of(work, given, store))
                     progress.update()
     return sum(store.done[work.task, work.id].error is not None for work in works)
 
@@ -149,8 +204,18 @@ def prediction_of(work: Work, answer: Answer | Exception, store: PredictionStore
     if isinstance(answer, Exception) or fault is not None:
         kind = f"{type(fault).__name__}: " if isinstance(fault, Exception) else ""
         return Prediction(work.task, work.id, work.key, error=f"{kind}{fault}")
-    audio = None if answer.wav is None else store.save_speech(answer.wav, answer.sampling_rate)
-    return Prediction(work.task, work.id, work.key, answer.text, audio, measured=answer.measured, costs=answer.costs)
+    return Prediction(
+        work.task,
+        work.id,
+        work.key,
+        answer.text,
+        None if answer.wav is None else store.save_speech(answer.wav, answer.sampling_rate),
+        measured=answer.measured,
+        costs=answer.costs,
+        pieces=answer.pieces,
+        offline=None if answer.offline is None else store.save_speech(answer.offline, answer.sampling_rate),
+        turns=answer.turns,
+    )
 
 
 def _fault(answer: Answer, job: Job) -> str | None:
@@ -160,6 +225,9 @@ def _fault(answer: Answer, job: Job) -> str | None:
         return "the model said nothing"
     if answer.wav is not None and (answer.wav.ndim != 1 or not answer.wav.size or not np.isfinite(answer.wav).all()):
         return f"the model's speech is no sequence of finite samples: shape {answer.wav.shape}"
+    said, in_pieces = 0 if answer.wav is None else len(answer.wav), sum(samples for _, samples in answer.pieces)
+    if answer.pieces and in_pieces != said:
+        return f"the pieces of speech hold {in_pieces} samples, the speech {said}"
     return None
 
 

@@ -10,6 +10,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 REFERENCE_AUDIO = "reference_audio"  # key of `Sample.meta`: path of a recording of the right words
+CLOSED_DOMAIN = "closed_domain"  # the same: path of all that can be answered (`eval.closed_domain`)
+FILES = (REFERENCE_AUDIO, CLOSED_DOMAIN)
+PROMPT_AUDIO = "prompt_audio"  # the same: path of the voice to imitate
+KINDS, ARGUMENTS = "instruction_id_list", "kwargs"  # the same: IFEval's instructions, JSON as in its columns
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,8 @@ class Sample:
         references: right answers, any of which will do; for ASR the words, "" where nothing is said.
         choices: of a multiple-choice question; empty: free answer.
         meta: what else is known, such as subset, speaker or domain; figures are also given by `meta["subset"]`, and an
-            independent ear's errors stand beside those on `meta["reference_audio"]`, the same words said by a teacher.
+            independent ear's errors stand beside those on `meta["reference_audio"]`, the same words said by a teacher;
+            `meta["closed_domain"]` names all that can be answered, for the ear.
     """
 
     id: str
@@ -55,8 +60,12 @@ class Prediction:
         audio: path of what was said, seen from the run folder; None: nothing.
         error: why there is no answer; None: there is one.
         measured: figures of this generation that are not the same in every run: ``seconds``,
-            ``first_audio_seconds``, ``audio_seconds``.
+            ``first_audio_seconds``, ``audio_seconds``, ``listening_seconds``, ``heard_seconds``.
         costs: figures that are: ``tokens``, ``unary_operations``, ``dense_operations``, ``picojoules`` ... (sums).
+        pieces: of speech that came in pieces: (seconds from the request until the piece was there, its samples).
+        offline: path of the same speech, made of the same codes at once, seen from the run folder; None: not made.
+        turns: events of a simulated dialogue, in seconds of its clock, in which computing takes no time
+            (`eval.dialogue` lists their names).
     """
 
     task: str
@@ -67,11 +76,14 @@ class Prediction:
     error: str | None = None
     measured: dict[str, float] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
+    pieces: tuple[tuple[float, int], ...] = ()
+    offline: str | None = None
+    turns: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> "Prediction":
         """The prediction that `to_dict` wrote."""
-        return cls(**row)
+        return cls(**row | {"pieces": tuple((seconds, samples) for seconds, samples in row.get("pieces", ()))})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

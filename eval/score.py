@@ -130,10 +130,13 @@ def _score_task(name: str, task: "TaskCases", judge: "Judge") -> "TaskScores":
 
 
 def _content(sample: "Sample") -> str:
-    """Digest of what was asked and would be right; where the recording lies does not matter."""
+    """Digest of what was asked, would be right and can be heard; where the recording lies does not matter."""
+    from eval.closed_domain import ClosedDomain
     from eval.judgements import digest
+    from eval.sample import CLOSED_DOMAIN
 
-    return digest(sample.text or "", *sample.references, "", *sample.choices)[:12]
+    domain = [ClosedDomain.read(path).name] if (path := sample.meta.get(CLOSED_DOMAIN)) else []
+    return digest(sample.text or "", *sample.references, "", *sample.choices, *domain)[:12]
 
 
 def _figure(one: "Metric", task: "TaskCases", progress: str) -> "Figure | None":
@@ -151,7 +154,8 @@ def _figure(one: "Metric", task: "TaskCases", progress: str) -> "Figure | None":
         return None
     failed = frozenset(case.sample.id for case in task.cases if case.failure is not None)
     subsets = {case.sample.id: case.sample.meta["subset"] for case in task.cases if "subset" in case.sample.meta}
-    return Figure.of(one, counts, failed, subsets)
+    signature = one.signature(task.cases[0]) if one.signature else ""
+    return Figure.of(one, counts, failed, subsets, signature)
 
 
 def _present(figures: "dict[str, Figure | None]") -> "dict[str, Figure]":

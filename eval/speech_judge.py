@@ -1,8 +1,9 @@
-"""An independent listener: pocketsphinx with its own English model, and error rates of what it heard.
+"""An independent listener: pocketsphinx, and error rates of what it heard.
 
 It was trained on human speech by other people, so it cannot share our recogniser's habits. It is a weak recogniser:
 its error rate on generated speech means something only beside its error rate on the recordings the voice was learnt
-from. Needs ``pip install spikeaudio[eval]``.
+from. It listens with its own free language model of English or, where all that can be said is known, within a closed
+domain (`eval.closed_domain`), where it is far better. Needs ``pip install spikeaudio[eval]``.
 """
 
 import re
@@ -15,6 +16,8 @@ import jiwer
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from eval.closed_domain import ClosedDomain
 
 JUDGE_SAMPLING_RATE = 16000
 _EDGE_SAMPLES = 4000  # 0.25 s of silence around a clip, as the acoustic model expects
@@ -69,14 +72,16 @@ def character_error_rate(references: Sequence[str], hypotheses: Sequence[str]) -
     return float(jiwer.cer(said, heard))
 
 
-def pocketsphinx_transcribe(wav_16k: torch.Tensor | NDArray[Any]) -> str:
-    """What pocketsphinx (en-us, its free language model) hears in one clip; "" if nothing.
+def pocketsphinx_transcribe(wav_16k: torch.Tensor | NDArray[Any], domain: ClosedDomain | None = None) -> str:
+    """What pocketsphinx (en-us) hears in one clip; "" if nothing.
 
     Args:
         wav_16k: (N,) floats in [-1, 1] at 16 kHz.
+        domain: within which it listens; None: its free language model.
 
     Raises:
-        ValueError: if the clip is not one-dimensional or holds NaN or infinity.
+        ValueError: if the clip is not one-dimensional or holds NaN or infinity, or if a word of the domain is neither
+            in the dictionary nor among the domain's own pronunciations.
         ImportError: with the install hint, if pocketsphinx is missing.
     """
     wav = np.asarray(torch.as_tensor(wav_16k).detach().cpu(), dtype=np.float32)
@@ -87,7 +92,7 @@ def pocketsphinx_transcribe(wav_16k: torch.Tensor | NDArray[Any]) -> str:
     if level == 0.0:
         return ""
     pcm = (np.clip(np.pad(wav * (0.06 / level), _EDGE_SAMPLES), -1, 1) * 32767).astype("<i2")
-    decoder = _decoder()
+    decoder = _decoder() if domain is None else _decoder_within(domain)
     decoder.start_utt()
     decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=True)
     decoder.end_utt()
@@ -98,11 +103,29 @@ def pocketsphinx_transcribe(wav_16k: torch.Tensor | NDArray[Any]) -> str:
 @lru_cache(maxsize=1)
 def _decoder() -> Any:
     """The recogniser; loading its models takes a second."""
+    return _sphinx().Decoder(samprate=JUDGE_SAMPLING_RATE, loglevel="FATAL")
+
+
+@lru_cache(maxsize=4)
+def _decoder_within(domain: ClosedDomain) -> Any:
+    """The recogniser of a closed domain."""
+    decoder = _sphinx().Decoder(samprate=JUDGE_SAMPLING_RATE, loglevel="FATAL", lm=None)
+    for word, phones in domain.pronunciations:
+        decoder.add_word(word, phones)
+    words = {word for answer in domain.answers for word in answer.split()}
+    if unknown := sorted(word for word in words if decoder.lookup_word(word) is None):
+        raise ValueError(f"the ear cannot pronounce {unknown}: give their phones among the domain's pronunciations")
+    decoder.add_fsg(domain.name, decoder.create_fsg(domain.name, 0, 1, domain.network()))
+    decoder.activate_search(domain.name)
+    return decoder
+
+
+def _sphinx() -> Any:
     try:
-        from pocketsphinx import Decoder
+        import pocketsphinx
     except ImportError as error:
         raise ImportError("the speech judge needs pocketsphinx: pip install spikeaudio[eval]") from error
-    return Decoder(samprate=JUDGE_SAMPLING_RATE, loglevel="FATAL")
+    return pocketsphinx
 
 
 def _checked(references: Sequence[str], hypotheses: Sequence[str]) -> tuple[list[str], list[str]]:

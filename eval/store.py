@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from eval.run_folder import FORMAT
 from eval.sample import Prediction
 
-_VOLATILE = "measured"
+_VOLATILE = ("measured", "pieces")
 
 
 class PredictionStore:
@@ -189,5 +189,6 @@ def _whole_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _lasting(prediction: Prediction) -> dict[str, Any]:
     row = prediction.to_dict()
-    del row[_VOLATILE]
+    for name in _VOLATILE:
+        del row[name]
     return row

@@ -6,9 +6,9 @@ from typing import Literal
 
 from eval.sample import Sample
 
-Job = Literal["asr", "aqa", "tts", "conversation", "codec"]
+Job = Literal["asr", "aqa", "tts", "conversation", "codec", "turn_taking"]
 """What the model does: write what is said; answer a question about a sound; say a text; answer speech in writing and
-aloud; say again what it heard, through its own codes."""
+aloud; say again what it heard, through its own codes; answer speech aloud in a dialogue, when it is its turn."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from spikeaudio.segmentation import split_at_pauses
 from spikeaudio.speech_decoder import SpeechDecoder, VoicePrompt
 from spikeaudio.speech_model import ForcedText
 from spikeaudio.spiking.cache import cache_for
-from spikeaudio.streaming import AudioTextStreamer, Event
+from spikeaudio.streaming import AudioEvent, AudioTextStreamer, Event, PauseEvent
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 
 _BATCH_PIECES = 16
@@ -214,19 +214,44 @@ class SpikeAudio:
                 or a checkpoint that cannot speak.
         """
         decoder = self.decoder
-        prompt = self._voice(voice, sampling_rate)
-        sentences = split_sentences(text) if self.processor.spell_out else [text]
+        timbre = self._voice(voice, sampling_rate)
+        sentences = self._sentences(text)
         wavs: list[Tensor] = []
         codes: list[Tensor] = []
         pause = torch.zeros(round(_PAUSE_SECONDS * decoder.sampling_rate))
         for index, sentence in enumerate(sentences):
-            spoken = self._read(sentence, seed + index, **generation)
+            prompt, options = self._reading(sentence, generation)
+            said, _ = self._generate(prompt, "audio", seed=seed + index, **options)
+            spoken = said.audio_codes[0].cpu()
             codes.append(spoken)
-            wavs += [pause] * bool(wavs) + [decoder.decode(spoken, seed + index, prompt)]
+            wavs += [pause] * bool(wavs) + [decoder.decode(spoken, seed + index, timbre)]
         speech = Speech(torch.cat(wavs), decoder.sampling_rate, torch.cat(codes), " ".join(sentences))
         if output is not None:
             save_audio(output, speech.wav, speech.sampling_rate)
         return speech
+
+    def speak_stream(
+        self,
+        text: str,
+        seed: int = 0,
+        voice: Audio | None = None,
+        sampling_rate: int | None = None,
+        **generation: Any,
+    ) -> Iterator[AudioEvent]:
+        """`speak`, sound by sound; takes the same arguments, but for the file.
+
+        Yields:
+            AudioEvent as the sounds come about, and a PauseEvent between two sentences; joined they are `speak`'s wav.
+        """
+        decoder, timbre = self.decoder, self._voice(voice, sampling_rate)
+        pause = torch.zeros(round(_PAUSE_SECONDS * decoder.sampling_rate))
+        for index, sentence in enumerate(self._sentences(text)):
+            if index:
+                yield PauseEvent(pause, decoder.sampling_rate, torch.zeros(0, dtype=torch.long))
+            prompt, options = self._reading(sentence, generation)
+            for event in self._streamed(prompt, "audio", decoder, seed + index, timbre, options):
+                if isinstance(event, AudioEvent):
+                    yield event
 
     def detokenize(self, codes: Tensor | Sequence[int], seed: int = 0) -> Tensor:
         """Speech of codes: (S,) -> (N,) float32 at ``decoder.sampling_rate``.
@@ -293,20 +318,7 @@ class SpikeAudio:
         decoder = self.decoder if speech else None
         timbre = self._voice(voice, sampling_rate) if speech else None
         prompt = self._chat_prompt(audio, sampling_rate, speech)
-        mode = "audio" if speech else "text"
-        self._room(prompt)
-        streamer = AudioTextStreamer(self.processor, decoder, seed, voice=timbre)
-
-        def run() -> None:
-            try:
-                self._generate(prompt, mode, seed=seed, streamer=streamer, **generation)
-            except Exception as error:  # raised again in the thread that iterates
-                streamer.fail(error)
-
-        thread = Thread(target=run, daemon=True)
-        thread.start()
-        yield from streamer
-        thread.join()
+        yield from self._streamed(prompt, "audio" if speech else "text", decoder, seed, timbre, generation)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -323,20 +335,42 @@ class SpikeAudio:
         for (index, _), ids in zip(pieces, output.sequences[:, length:].cpu(), strict=True):
             words[index].append(self.processor.decode_answer(ids).text)
 
-    def _read(self, sentence: str, seed: int, **generation: Any) -> Tensor:
-        """Codes (S,) of one sentence."""
+    def _sentences(self, text: str) -> list[str]:
+        """A text in pieces that are read one by one."""
+        return split_sentences(text) if self.processor.spell_out else [text]
+
+    def _reading(self, sentence: str, generation: dict[str, Any]) -> tuple[BatchFeature, dict[str, Any]]:
+        """Prompt and keywords of `_generate` that have one sentence read aloud."""
         ids = self.processor.text_ids(sentence)
         prompt = self.processor.read_aloud([ids])
         forced = spoken_text_ids(ids, self.processor.layout)
         limit = len(forced) * _CODES_PER_TEXT_ID + self.model.config.audio_delay
-        output, _ = self._generate(
-            prompt,
-            "audio",
-            seed=seed,
-            prefix_allowed_tokens_fn=ForcedText([forced], prompt["input_ids"].shape[1]),
-            **{"max_new_tokens": limit, **generation},
-        )
-        return output.audio_codes[0].cpu()
+        words = ForcedText([forced], prompt["input_ids"].shape[1])
+        return prompt, {"prefix_allowed_tokens_fn": words, "max_new_tokens": limit, **generation}
+
+    def _streamed(
+        self,
+        prompt: BatchFeature,
+        mode: str,
+        decoder: SpeechDecoder | None,
+        seed: int,
+        voice: VoicePrompt | None,
+        generation: dict[str, Any],
+    ) -> Iterator[Event]:
+        """What the language model generates on a prompt in another thread, as events."""
+        self._room(prompt)
+        streamer = AudioTextStreamer(self.processor, decoder, seed, voice=voice)
+
+        def run() -> None:
+            try:
+                self._generate(prompt, mode, seed=seed, streamer=streamer, **generation)
+            except Exception as error:  # raised again in the thread that iterates
+                streamer.fail(error)
+
+        thread = Thread(target=run, daemon=True)
+        thread.start()
+        yield from streamer
+        thread.join()
 
     def _voice(self, voice: Audio | None, sampling_rate: int | None) -> VoicePrompt | None:
         """A recording of a voice, heard by the speech tokenizer and as mel."""

@@ -32,10 +32,20 @@ class TextEvent:
 
 @dataclass(frozen=True)
 class AudioEvent:
-    """The next samples, (n,) float32 with n >= 1, at `sampling_rate` Hz."""
+    """The next samples, (n,) float32 with n >= 1, at `sampling_rate` Hz.
+
+    `codes`, (m,) long with m >= 0, are those that the decoder took in since the event before: decoded at once, the
+    codes of all events give the samples of all events.
+    """
 
     wav: Tensor
     sampling_rate: int
+    codes: Tensor
+
+
+@dataclass(frozen=True)
+class PauseEvent(AudioEvent):
+    """Silence between two sentences, each of which the decoder begins anew; without codes."""
 
 
 Event = TextEvent | AudioEvent
@@ -149,12 +159,14 @@ class _Speech:
         self.layout = processor.layout
         self.decoder = decoder
         self.state = decoder.init_state(seed, voice)
+        self.taken: list[int] = []  # codes since the last event
         self.spoke = False
 
     def push(self, token: int) -> Iterator[AudioEvent]:
         code = token - self.layout.audio_token_offset
         if 0 <= code < self.layout.num_audio_codes:
             self.spoke = True
+            self.taken.append(code)
             yield from self._step(torch.tensor([code]), last=False)
 
     def flush(self) -> Iterator[AudioEvent]:
@@ -165,4 +177,5 @@ class _Speech:
     def _step(self, codes: Tensor, last: bool) -> Iterator[AudioEvent]:
         wav = self.decoder.step(codes, self.state, last)
         if wav.numel():
-            yield AudioEvent(wav, self.decoder.sampling_rate)
+            taken, self.taken = self.taken, []
+            yield AudioEvent(wav, self.decoder.sampling_rate, torch.tensor(taken, dtype=torch.long))

@@ -14,7 +14,7 @@ import torch
 from spikeaudio.audio import resample
 from spikeaudio.lm.generation import LegalTokens, stop_token_ids
 from spikeaudio.pipeline import SpikeAudio
-from spikeaudio.streaming import AudioEvent, TextEvent
+from spikeaudio.streaming import AudioEvent, PauseEvent, TextEvent
 
 RATE = 16000
 
@@ -194,8 +194,25 @@ def test_stream_is_chat_in_pieces(model: SpikeAudio, speech: bool) -> None:
         assert reply.wav is not None
         assert len(sounds) > 3
         torch.testing.assert_close(torch.cat([event.wav for event in sounds]), reply.wav, atol=1e-5, rtol=0)
+        assert torch.equal(torch.cat([event.codes for event in sounds]), reply.codes)
     else:
         assert not sounds
+
+
+def test_speak_stream_is_speak_in_pieces(model: SpikeAudio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model.processor, "spell_out", True)
+    legal = LegalTokens.of(model.model.config)
+    legal.audio[list(stop_token_ids(model.model.config))] = False
+    options: dict[str, Any] = {"seed": 3, "legal_tokens": legal, "max_new_tokens": 20}
+    text = "hello there. how are you?"
+    speech, events = model.speak(text, **options), list(model.speak_stream(text, **options))
+    torch.testing.assert_close(torch.cat([event.wav for event in events]), speech.wav, atol=1e-5, rtol=0)
+    assert torch.equal(torch.cat([event.codes for event in events]), speech.codes)
+    assert [type(event) for event in events].count(PauseEvent) == 1 and len(events) > 5
+    (end,) = (index for index, event in enumerate(events) if isinstance(event, PauseEvent))
+    for seed, part in ((3, events[:end]), (4, events[end + 1 :])):  # every sentence is a stream of its own
+        wav = model.detokenize(torch.cat([event.codes for event in part]), seed)
+        torch.testing.assert_close(torch.cat([event.wav for event in part]), wav, atol=1e-5, rtol=0)
 
 
 def test_stream_raises_what_generate_raises(model: SpikeAudio) -> None:

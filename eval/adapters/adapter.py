@@ -46,6 +46,9 @@ class Answer:
         sampling_rate: Hz of `wav`.
         measured: figures as `eval.sample.Prediction` has them.
         costs: figures as `eval.sample.Prediction` has them.
+        pieces: of speech that came in pieces: (seconds from the request until the piece was there, its samples).
+        offline: (M,) the same codes made sound at once; None: the model cannot, or its speech did not come in pieces.
+        turns: events of a simulated dialogue as `eval.sample.Prediction` has them.
     """
 
     text: str | None = None
@@ -53,6 +56,9 @@ class Answer:
     sampling_rate: int = 0
     measured: dict[str, float] = field(default_factory=dict)
     costs: dict[str, float] = field(default_factory=dict)
+    pieces: tuple[tuple[float, int], ...] = ()
+    offline: NDArray[np.float32] | None = None
+    turns: dict[str, float] = field(default_factory=dict)
 
 
 class Unavailable(OSError):

@@ -3,6 +3,10 @@
 asr                 automatic-speech-recognition; any-to-any for models that must be asked to transcribe
 tts                 text-to-audio
 aqa, conversation   any-to-any; answers in writing
+
+A conversation with a model that also speaks (its `output_modalities` hold "audio") is not left to the pipeline, which
+gives either words or sound: ``generate(..., generation_mode="audio")`` of the same model gives both, as a pair
+(Qwen-Omni) or as an object with `sequences` and `audio`. Everything else such a model answers in writing.
 """
 
 import time
@@ -22,6 +26,7 @@ from spikeaudio.audio import load_audio
 _TRANSCRIBE = "Please transcribe the spoken content into written text."  # as Kimi-Audio-Evalkit asks
 _LONG_SECONDS = 30.0  # Whisper's window; longer recordings need timestamps
 _ASR = "automatic-speech-recognition"
+_SPOKEN_HZ = {"qwen2_5_omni": 24000, "qwen3_omni_moe": 24000}  # where no configuration says it
 _TYPES: dict[str, set[str]] = {
     _ASR: {
         *auto.MODEL_FOR_CTC_MAPPING_NAMES,
@@ -60,6 +65,8 @@ class PipelineAdapter:
         self._config = transformers.AutoConfig.from_pretrained(self._folder)
         self._task_of: dict[Job, str] = {}
         for task, jobs in _DOES.items():  # a recognizer proper is preferred to a model that must be asked
+            if task == "text-to-audio" and self._config.model_type in _SPOKEN_HZ:
+                continue  # it would answer the text instead of reading it
             if self._config.model_type in _TYPES[task]:
                 self._task_of |= dict.fromkeys(jobs, task)
         if not self._task_of:
@@ -133,7 +140,12 @@ class PipelineAdapter:
             seconds = len(wav) / rate
         content += [] if text is None else [{"type": "text", "text": text}]
         messages = [{"role": "user", "content": content}]
-        found = pipe(text=messages, return_full_text=False, generate_kwargs={"do_sample": False})
+        options: dict[str, Any] = {"do_sample": False}
+        if _speaks(pipe.model):
+            if request.job == "conversation":
+                return _said(pipe, messages)
+            options["generation_mode"] = "text"
+        found = pipe(text=messages, return_full_text=False, generate_kwargs=options)
         return Answer(found[0]["generated_text"].strip(), measured={"audio_seconds": seconds})
 
     def _heard(self, request: Request, rate: int) -> NDArray[np.float32]:
@@ -146,3 +158,40 @@ class PipelineAdapter:
         if task not in self._pipelines:
             self._pipelines[task] = transformers.pipeline(task, model=str(self._folder), device=self._device)
         return self._pipelines[task]
+
+
+def _speaks(model: Any) -> bool:
+    return "audio" in (getattr(model, "output_modalities", None) or ()) and getattr(model, "has_talker", True)
+
+
+def _said(pipe: Any, messages: list[dict[str, Any]]) -> Answer:
+    """An answer in words and aloud."""
+    inputs = pipe.processor.apply_chat_template(
+        messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
+    ).to(pipe.model.device, dtype=pipe.model.dtype)
+    output = pipe.model.generate(**inputs, generation_mode="audio", do_sample=False)
+    ids, sound = output if isinstance(output, tuple) else (output.sequences, output.audio)
+    written = ids[:, inputs["input_ids"].shape[1] :]
+    (text,) = pipe.processor.post_process_multimodal_output(written, skip_special_tokens=True, generation_mode="text")
+    wav = (sound[0] if isinstance(sound, list | tuple) else sound).reshape(-1).float().cpu().numpy()
+    rate = _spoken_hz(pipe.model)
+    return Answer(text.strip(), wav if wav.size else None, rate, {"audio_seconds": len(wav) / rate})
+
+
+def _spoken_hz(model: Any) -> int:
+    """Hz of a model's speech.
+
+    Raises:
+        ValueError: neither its configurations nor this file say it.
+    """
+    if model.config.model_type in _SPOKEN_HZ:
+        return _SPOKEN_HZ[model.config.model_type]
+    for config in (
+        model.config,
+        getattr(model.config, "codec_config", None),
+        getattr(model, "generation_config", None),
+    ):
+        for name in ("sampling_rate", "sample_rate"):
+            if isinstance(rate := getattr(config, name, None), int):
+                return rate
+    raise ValueError(f"at which sampling rate a model of the type {model.config.model_type} speaks is not known")

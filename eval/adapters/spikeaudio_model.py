@@ -1,7 +1,8 @@
 """Our models, dense and spiking, through the facade; a checkpoint that claims to spike is made to prove it."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from spikeaudio.spiking.conversion import spiking_layers
 from spikeaudio.spiking.counting import ModelCount, counting
 from spikeaudio.spiking.energy import HOROWITZ_45NM, compute_energy
 from spikeaudio.spiking.linear import PackedSpikingLinear
-from spikeaudio.streaming import AudioEvent, TextEvent
+from spikeaudio.streaming import AudioEvent, Event, PauseEvent, TextEvent
 
 _HEARING_HZ = 16000
 _FIRST_LAYER = ".layers.0.self_attn.q_proj"  # every position passes it once
@@ -86,7 +87,7 @@ class SpikeAudioAdapter:
             answer = self._answer(request)
         self._look_for_spikes(count)
         costs = _costs(count) | {"audio_seconds": answer.measured["audio_seconds"]}
-        return Answer(answer.text, answer.wav, answer.sampling_rate, {"audio_seconds": costs["audio_seconds"]}, costs)
+        return replace(answer, measured={"audio_seconds": costs["audio_seconds"]}, costs=costs, pieces=(), offline=None)
 
     def _answer(self, request: Request) -> Answer:
         if request.job == "asr" and request.text is None:
@@ -111,28 +112,47 @@ class SpikeAudioAdapter:
         return Answer(text, measured={"audio_seconds": len(wav) / _HEARING_HZ})
 
     def _speak(self, request: Request) -> Answer:
-        speech = self._model.speak(request.text or "", seed=request.seed)
-        seconds = len(speech.wav) / speech.sampling_rate
-        return Answer(None, speech.wav.numpy(), speech.sampling_rate, {"audio_seconds": seconds})
+        answer = self._heard_out(self._model.speak_stream(request.text or "", seed=request.seed), request.seed)
+        return replace(answer, text=None)
 
     def _reply(self, request: Request) -> Answer:
         if request.job == "codec":
             return self._say_again(request)
-        began, first = time.perf_counter(), None
-        wavs, texts, rate = [], [], 0
-        for event in self._model.stream(_messages(request), speech=self._speaks, seed=request.seed):
+        events = self._model.stream(_messages(request), speech=self._speaks, seed=request.seed)
+        answer = self._heard_out(events, request.seed)
+        if answer.wav is None:
+            answer.measured["audio_seconds"] = 0.0 if request.audio is None else len(_heard(request)) / _HEARING_HZ
+        return answer
+
+    def _heard_out(self, events: Iterable[Event], seed: int) -> Answer:
+        """An answer from its stream, with the time of every piece, and its codes made sound at once beside."""
+        began = time.perf_counter()
+        pieces, sounds, texts = [], [], []
+        for event in events:
             if isinstance(event, AudioEvent):
-                first = first or time.perf_counter() - began
-                wavs.append(event.wav)
-                rate = event.sampling_rate
+                pieces.append((time.perf_counter() - began, len(event.wav)))
+                sounds.append(event)
             elif isinstance(event, TextEvent) and not event.thought:
                 texts.append(event.text)
-        if not wavs:
-            heard = 0.0 if request.audio is None else len(_heard(request)) / _HEARING_HZ
-            return Answer("".join(texts), measured={"audio_seconds": heard})
-        wav = torch.cat(wavs)
-        measured = {"audio_seconds": len(wav) / rate, "first_audio_seconds": first or 0.0}
-        return Answer("".join(texts), wav.numpy(), rate, measured)
+        measured = {"seconds": time.perf_counter() - began}
+        if not sounds:
+            return Answer("".join(texts), measured=measured)
+        wav, rate = torch.cat([sound.wav for sound in sounds]).numpy(), sounds[0].sampling_rate
+        measured |= {"audio_seconds": len(wav) / rate, "first_audio_seconds": pieces[0][0]}
+        return Answer(
+            "".join(texts), wav, rate, measured, pieces=tuple(pieces), offline=self._at_once(sounds, seed).numpy()
+        )
+
+    def _at_once(self, sounds: Sequence[AudioEvent], seed: int) -> torch.Tensor:
+        """What a stream said, decoded sentence by sentence rather than piece by piece."""
+        wavs, codes = [], []
+        for sound in sounds:
+            if isinstance(sound, PauseEvent):
+                wavs += [self._model.decoder.decode(torch.cat(codes), seed), sound.wav]
+                codes, seed = [], seed + 1  # as `SpikeAudio.speak` counts
+            else:
+                codes.append(sound.codes)
+        return torch.cat([*wavs, self._model.decoder.decode(torch.cat(codes), seed)])
 
     def _say_again(self, request: Request) -> Answer:
         codes = self._model.tokenizer.encode([_heard(request)])[0].codes
@@ -175,7 +195,7 @@ def _messages(request: Request) -> list[dict[str, Any]]:
 def _timed(answer: Callable[[Request], Answer], request: Request) -> Answer:
     began = time.perf_counter()
     given = answer(request)
-    given.measured["seconds"] = time.perf_counter() - began
+    given.measured.setdefault("seconds", time.perf_counter() - began)  # a stream's ends before it is made at once
     return given
 
 

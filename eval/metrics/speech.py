@@ -1,33 +1,35 @@
 """What an independent ear makes of spoken answers.
 
-The ear is pocketsphinx with its own English model (`eval.speech_judge`). It is weak: its error rate on speech output
-means something only beside its error rate on recordings of the same words, which is the figure ``ear_wer``.
+The ear is pocketsphinx (`eval.speech_judge`). It is weak: what it makes of speech output means something only beside
+what it makes of recordings of the same words, the figures ``ear_wer`` and ``ear_accuracy``. Where a sample names all
+that can be answered (`eval.closed_domain`), the ear listens within that.
 """
 
 from pathlib import Path
 
 from eval.case import Case
+from eval.closed_domain import ClosedDomain
 from eval.judgements import Judgements, digest
 from eval.metrics.count import Count, NotMeasurable
 from eval.metrics.error_rate import word_errors, written
 from eval.right_answer import is_right
 
 
-def hear(path: Path, judgements: Judgements) -> str:
-    """What the ear hears in a recording; recorded, so that a clip is heard once.
+def hear(path: Path, judgements: Judgements, domain: ClosedDomain | None = None) -> str:
+    """What the ear hears in a recording, within a domain if one is given; recorded, so that a clip is heard once.
 
     Raises:
         ImportError: with the install hint, if pocketsphinx is missing.
+        ValueError: a word of the domain has no pronunciation.
     """
-    ear = judgements.judge_of("pocketsphinx")
-    return judgements.obtain(ear, digest(path.read_bytes()), lambda: _listen(path))
+    return judgements.obtain(_ear(judgements, domain), digest(path.read_bytes()), lambda: _listen(path, domain))
 
 
 def already_heard(case: Case) -> str | None:
     """What the ear heard in the spoken answer when it was scored; None: it was not asked."""
     if case.speech is None:
         return None
-    return case.judgements.recall(case.judgements.judge_of("pocketsphinx"), digest(case.speech.read_bytes()))
+    return case.judgements.recall(_ear(case.judgements, case.domain), digest(case.speech.read_bytes()))
 
 
 def heard(case: Case) -> str | None:
@@ -38,7 +40,9 @@ def heard(case: Case) -> str | None:
     """
     if case.language != "en":
         raise NotMeasurable(f"the ear hears English only, and the task's language is {case.language!r}")
-    return None if case.failure is not None or case.speech is None else hear(case.speech, case.judgements)
+    if case.failure is not None or case.speech is None:
+        return None
+    return hear(case.speech, case.judgements, case.domain)
 
 
 def spoken_word_errors(case: Case) -> Count:
@@ -48,9 +52,16 @@ def spoken_word_errors(case: Case) -> Count:
 
 def ear_word_errors(case: Case) -> Count | None:
     """Word errors of what the same ear hears in the sample's own recording of the words; None: there is none."""
-    if case.reference_speech is None:
+    said = _heard_of_the_teacher(case)
+    return None if said is None else word_errors(case.words_to_say, said, case.language)
+
+
+def ear_accuracy(case: Case) -> Count | None:
+    """1 where the ear hears the recorded right answer as right: what speech can reach here; None: no recording."""
+    said, sample = _heard_of_the_teacher(case), case.sample
+    if said is None:
         return None
-    return word_errors(case.words_to_say, hear(case.reference_speech, case.judgements), case.language)
+    return Count(float(is_right(said, sample.references, sample.choices, case.language)), 1.0)
 
 
 def own_word_errors(case: Case) -> Count:
@@ -86,8 +97,17 @@ def word_error_gap(case: Case) -> Count:
     return Count(spoken.numerator - errors, spoken.denominator)
 
 
-def _listen(path: Path) -> str:
+def _heard_of_the_teacher(case: Case) -> str | None:
+    """What the ear hears in the recording of the right words; None: there is none."""
+    return None if case.reference_speech is None else hear(case.reference_speech, case.judgements, case.domain)
+
+
+def _ear(judgements: Judgements, domain: ClosedDomain | None) -> str:
+    return judgements.judge_of("pocketsphinx", "" if domain is None else domain.name)
+
+
+def _listen(path: Path, domain: ClosedDomain | None) -> str:
     from eval.speech_judge import JUDGE_SAMPLING_RATE, pocketsphinx_transcribe
     from spikeaudio.audio import load_audio
 
-    return pocketsphinx_transcribe(load_audio(path, JUDGE_SAMPLING_RATE))
+    return pocketsphinx_transcribe(load_audio(path, JUDGE_SAMPLING_RATE), domain)

@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from eval.task import Task
-from eval.tasks import aqa, asr, bundled, conversation, tts
+from eval.tasks import aqa, asr, bundled, conversation, translation, tts, turn_taking
 from eval.tasks.source import BundledSource, Source
 
-TASKS: dict[str, Task] = {task.name: task for file in (bundled, asr, aqa, tts, conversation) for task in file.TASKS}
+_FILES = (bundled, turn_taking, asr, translation, aqa, tts, conversation)
+TASKS: dict[str, Task] = {task.name: task for file in _FILES for task in file.TASKS}
 
 
 def _names(file: object) -> tuple[str, ...]:
@@ -15,8 +16,9 @@ def _names(file: object) -> tuple[str, ...]:
 
 
 SUITES: dict[str, tuple[str, ...]] = {
-    "bundled": _names(bundled),
+    "bundled": _names(bundled) + _names(turn_taking),
     "asr": _names(asr),
+    "translation": _names(translation),
     "aqa": _names(aqa),
     "tts": _names(tts),
     "conversation": _names(conversation),

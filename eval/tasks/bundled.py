@@ -26,7 +26,7 @@ def bundled(folder: Path) -> tuple[Task, ...]:
         task("count", "aqa", "accuracy", request="how many notes are there"),
         task("tts", "tts", "spoken_wer", "dnsmos"),
         task("conversation", "conversation", "accuracy", "modality_gap", "dnsmos"),
-        task("codec", "codec", "spoken_wer", "stoi", "dnsmos"),
+        task("codec", "codec", "spoken_wer", "stoi", "pesq", "dnsmos"),
     )
 
 

@@ -4,6 +4,8 @@
     DATA/<task>/*.jsonl           Kimi-Audio-Evalkit
     DATA/<task>/*.lst             seed-tts-eval
     DATA/<task>/*.csv             Open ASR Leaderboard
+    DATA/<task>/test.tsv          Common Voice, clips/ beside it; CoVoST 2 (*.test.tsv)
+    DATA/<task>/recordings/*.wav  Free Spoken Digit Dataset, for its task
     DATA/<task>/...               Parquet files, or what `datasets` saved to disk
 
 DATA is --data or $SPIKEAUDIO_EVAL_DATA. The first of these forms that is there is read; else the dataset's id, if it
@@ -17,7 +19,7 @@ from pathlib import Path
 
 from eval.importers import kimi_evalkit, open_asr, seed_tts_eval
 from eval.manifest import read_samples
-from eval.rows import Columns, load_rows, row_samples
+from eval.rows import Columns, load_rows, paired_rows, row_samples
 from eval.sample import Sample
 from eval.task import Job
 
@@ -27,9 +29,12 @@ _READERS: tuple[tuple[str, Reader], ...] = (
     ("*.jsonl", kimi_evalkit),
     ("*.lst", seed_tts_eval),
     ("*.csv", open_asr),
+    ("test.tsv", open_asr),
+    ("*.test.tsv", open_asr),
 )
 _SAVED = ("state.json", "dataset_dict.json")
 DATA_VARIABLE = "SPIKEAUDIO_EVAL_DATA"
+CONVERTED = "refs/convert/parquet"
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,17 @@ class HubDataset:
         config: its configuration; None: the only one.
         split: of it.
         columns: which column holds what.
+        revision: "refs/convert/parquet" where the dataset itself is a script, which `datasets` no longer runs: the
+            Hub keeps a converted copy there; None: the newest.
+        answers: another configuration, whose column of references is taken, joined by the column "id"; None: none.
     """
 
     id: str
     config: str | None = None
     split: str = "test"
     columns: Columns = field(default_factory=Columns)
+    revision: str | None = None
+    answers: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class Source:
         get: how to come by the data, and under which licence, as far as it is known.
         hub: where `datasets` finds them; None: nowhere.
         subset: the rows to keep of a file that holds several sets (by `meta["subset"]`); None: all.
+        layout: reads the user's folder as it was published, where none of the files above is in it; None: it has none.
         data: the user's folder; None: $SPIKEAUDIO_EVAL_DATA, if set.
     """
 
@@ -67,6 +78,7 @@ class Source:
     get: str
     hub: HubDataset | None = None
     subset: str | None = None
+    layout: Reader | None = None
     data: Path | None = None
 
     def at(self, data: Path | None) -> "Source":
@@ -103,6 +115,8 @@ class Source:
                 if len(files) > 1:
                     raise ValueError(f"{folder} holds {len(files)} files {pattern}; expected one")
                 return read(files[0], self.job)
+        if self.layout is not None and next(folder.glob("recordings/*.wav"), None) is not None:
+            return self.layout(folder, self.job)
         if next(folder.rglob("*.parquet"), None) is None and not any((folder / name).is_file() for name in _SAVED):
             raise FileNotFoundError(f"{folder} holds no data in a known form. {self._how()}")
         hub = self.hub or HubDataset(str(folder))
@@ -112,7 +126,10 @@ class Source:
         if self.hub is None:
             raise FileNotFoundError(f"no data for the task {self.name}. {self._how()}")
         try:
-            dataset = load_rows(self.hub.id, self.hub.config, self.hub.split)
+            dataset = load_rows(self.hub.id, self.hub.config, self.hub.split, self.hub.revision)
+            if self.hub.answers is not None:
+                right = load_rows(self.hub.id, self.hub.answers, self.hub.split, self.hub.revision)
+                dataset = paired_rows(dataset, right, "id", str(self.hub.columns.references))
         except Exception as error:  # offline, unknown, gated or no longer there: datasets has a type for each
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise FileNotFoundError(f"no data for the task {self.name} ({reason}). {self._how()}") from error

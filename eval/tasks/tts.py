@@ -6,7 +6,7 @@ from eval.tasks.source import Source
 _GET = (
     "the archive linked from github.com/BytedanceSpeech/seed-tts-eval; its {} (meta.lst) with prompt-wavs/ beside it."
 )
-_METRICS = ("spoken_wer", "dnsmos")
+_METRICS = ("spoken_wer", "speaker_similarity", "dnsmos")
 
 
 def _task(name: str, language: str) -> Task:

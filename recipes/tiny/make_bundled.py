@@ -2,8 +2,9 @@
 
     python recipes/tiny/make_bundled.py --corpus DIR --out eval/bundled
 
-Writes one manifest per task, JSON Lines in the form of `eval.sample.Sample`, and the recordings that they name as 16
-kHz FLAC. Synthetic voices, synthetic instruments and noise only: nothing in it is anybody's recording.
+Writes one manifest per task, JSON Lines in the form of `eval.sample.Sample`, the recordings that they name as 16 kHz
+FLAC, and all answers of the closed domain, within which an independent ear hears the spoken ones. Synthetic voices,
+synthetic instruments and noise only: nothing in it is anybody's recording.
 """
 
 import argparse
@@ -12,12 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from questions import facts
 from train_lm import NUMBERS, TTS_VOICE
 
 from spikeaudio.data.corpus import PackedCorpus
 
 RATE = 16000
 HELD_OUT_VOICE = "flite_rms"
+PRONUNCIATIONS = {"bleats": "B L IY T S", "croaks": "K R OW K S", "meows": "M IY AW Z", "neighs": "N EY Z"}  # our own
 QUESTIONS = {
     "instrument": "which instrument is this",
     "tempo": "is it fast or slow",
@@ -74,13 +77,9 @@ class Bundle:
         strangers = self.pick(12, 1, kind="question", voice=HELD_OUT_VOICE)
         heard = [self.heard(row) for row in questions] + [self.heard(row, "a voice never heard") for row in strangers]
         self.write("asr_questions", heard)
-        self.write(
-            "conversation",
-            [
-                sample | {"references": [row["answer"]], "meta": sample["meta"] | {"question": row["text"]}}
-                for sample, row in zip(heard[: len(questions)], questions, strict=True)
-            ],
-        )
+        self.write("conversation", [self.answered(*pair) for pair in zip(heard, questions, strict=False)])
+        domain = {"answers": sorted({fact.answer for fact in facts()}), "pronunciations": PRONUNCIATIONS}
+        (self.out / "answers.json").write_text(json.dumps(domain, indent=1) + "\n")
         self.write(
             "asr_open",
             [self.heard(row) for row in self.pick(40, 2, kind="open", voice=self.voices("open"))],
@@ -117,6 +116,12 @@ class Bundle:
     def voices(self, kind: str) -> set[str]:
         """Voices of the test split that training heard, too."""
         return {row["voice"] for row in self.corpus.select(split="test", kind=kind)} - {HELD_OUT_VOICE, "lj"}
+
+    def answered(self, sample: dict, row: dict) -> dict:
+        """A question's sample, the voice's recording of the right answer beside it."""
+        said = self.corpus.select(kind="answer", voice=TTS_VOICE, text=row["answer"])[0]
+        meta = {"question": row["text"], "reference_audio": self.audio(said), "closed_domain": "answers.json"}
+        return sample | {"references": [row["answer"]], "meta": sample["meta"] | meta}
 
     def heard(self, row: dict, subset: str | None = None) -> dict:
         """A sample whose reference is what is said."""

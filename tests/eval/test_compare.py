@@ -64,7 +64,7 @@ def test_different_samples_are_refused_by_name(tmp_path: Path) -> None:
     assert (row.n, row.left_out) == (20, 10)
     other = score(recognition(tmp_path / "other", SAID | {"s07": "five"}, STRONG))
     for shared in (False, True):  # an equal name is no equal sample
-        with pytest.raises(ValueError, match="task asr: question or right answer differ in 1 samples: s07"):
+        with pytest.raises(ValueError, match=r"task asr: question, .* domain differ in 1 samples: s07"):
             compare(whole, other, shared)
     stranger = HandMadeRun(tmp_path / "stranger").task("qa", [Sample("1", references=("x",))], ("accuracy",))
     with pytest.raises(ValueError, match="only one of the runs has the tasks asr, qa"):

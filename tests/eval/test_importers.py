@@ -38,7 +38,7 @@ def test_kimi_evalkit(tmp_path: Path) -> None:
         ({"answer": " "}, "asr", "line 1: the transcript is empty"),
         ({"answer": ""}, "aqa", "line 1: sample '0' has an empty reference"),
         ({"audio_path": ["a.wav", "b.wav"]}, "aqa", "line 1: expected one recording, got 2"),
-        ({"audio_path": "audio/gone.wav"}, "aqa", "line 1: sample '0' names a recording that is missing"),
+        ({"audio_path": "audio/gone.wav"}, "aqa", "line 1: sample '0' names a file that is missing"),
         ({"audio_path": None}, "aqa", "line 1: expected index, audio_path, question and answer"),
     ],
 )

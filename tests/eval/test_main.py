@@ -35,7 +35,7 @@ def command(model: Path, data: Path, out: Path) -> list[str]:
 
 
 def lasting(out: Path) -> dict:
-    return {name: replace(found, measured={}) for name, found in read_predictions(out).items()}
+    return {name: replace(found, measured={}, pieces=()) for name, found in read_predictions(out).items()}
 
 
 # Kills its own process in the middle of the sixth line: record and samples are written before.

@@ -48,7 +48,7 @@ def test_recordings_are_seen_from_the_manifest(tmp_path: Path, monkeypatch: pyte
     [
         ('{"id": "b", "audio', "line 3: broken JSON"),
         ("[1]", "line 3: expected a JSON object, got list"),
-        (row(id="b", audio="gone.wav"), r"line 3: sample 'b' names a recording that is missing: .*gone\.wav"),
+        (row(id="b", audio="gone.wav"), r"line 3: sample 'b' names a file that is missing: .*gone\.wav"),
         (row(), "line 3: id 'a' was on line 1"),
         (row(id=7), "line 3: expected a text as id, got 7"),
         (row(id="b", references="two"), "line 3: expected a list of texts as references"),
@@ -90,7 +90,7 @@ def test_a_teachers_recording_is_a_recording(tmp_path: Path) -> None:
     write_tone(tmp_path / "two" / "a.wav", hertz=441)
     assert checksum([one]) != checksum([other])
     (tmp_path / "two" / "a.wav").unlink()
-    with pytest.raises(ValueError, match=r"line 1: sample 'a' names a recording that is missing: .*a\.wav"):
+    with pytest.raises(ValueError, match=r"line 1: sample 'a' names a file that is missing: .*a\.wav"):
         read_samples(tmp_path / "two" / "manifest.jsonl", "tts")
 
 

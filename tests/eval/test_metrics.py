@@ -1,5 +1,7 @@
 """Metrics against the libraries they are built on, and against the ways in which others have miscounted."""
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jiwer
@@ -13,9 +15,12 @@ from eval.judgements import Judgements, digest
 from eval.judges.rules import Rules
 from eval.metrics import METRICS, cost_metrics, metric
 from eval.metrics.error_rate import character_errors, word_errors
+from eval.metrics.signal import load
 from eval.normalization import COUNTED_BY_CHARACTER, counted_units, normalize
 from eval.right_answer import chosen, is_right
-from eval.sample import Prediction, Sample
+from eval.sample import REFERENCE_AUDIO, Prediction, Sample
+from eval.tasks.bundled import FOLDER
+from tests.eval.conftest import write_tone
 
 GOLDEN = [
     ("the quick brown fox", "the quick brown fox"),
@@ -103,6 +108,8 @@ def test_the_chosen_one(answer: str, choices: tuple[str, ...], place: int | None
 def test_right_answers() -> None:
     assert is_right("B", ["cat"], ["dog", "cat"]) and is_right("cat", ["B"], ["dog", "cat"])
     assert not is_right("", ["B"], ["dog", "cat"]) and not is_right("neither", ["neither"], ["dog", "cat"])
+    assert is_right("The answer is B.", ["B"]) and is_right("b", ["B"]) and not is_right("B. dog", ["C"])
+    assert not is_right("a dog", ["A"]) and not is_right("I know", ["I"])
     assert is_right("Twenty one!", ["21"]) and not is_right("yesterday", ["yes"]) and not is_right("", ["x"])
 
 
@@ -115,12 +122,15 @@ def case(tmp_path: Path, text: str | None, job: str = "conversation", **rest: ob
 WORST = {
     "wer": 1, "accuracy": 0, "spoken_wer": 1, "spoken_accuracy": 0, "modality_gap": 1, "modality_gap_wer": 1,
     "own_wer": 1, "dnsmos": 1, "judge_score": 0,
+    "bleu": 0, "chrf": 0, "refusal": 0, "pesq": 1, "speaker_similarity": -1,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WORST)
 def test_a_failure_is_the_worst_answer(tmp_path: Path, name: str) -> None:
-    count = METRICS[name].measure(case(tmp_path, None, error="it raised"))
+    failed = case(tmp_path, None, error="it raised")
+    teacher = {REFERENCE_AUDIO: str(write_tone(tmp_path / "teacher.wav"))}
+    count = METRICS[name].measure(replace(failed, sample=replace(failed.sample, meta=teacher)))
     assert count is not None and count.numerator / count.denominator == WORST[name]
 
 
@@ -174,3 +184,31 @@ def test_stoi_equals_pystoi() -> None:
     assert stoi(clean, clean) == pytest.approx(1, abs=1e-6) and stoi(clean, noisy) < 0.9
     with pytest.raises(ValueError, match=r"STOI needs 0\.4 s"):
         stoi(clean[:100], clean)
+
+
+def test_pesq_equals_the_package(tmp_path: Path) -> None:
+    package = pytest.importorskip("pesq", reason="pesq is not installed (spikeaudio[pesq], needs a C compiler)")
+    from eval.metrics.signal import pesq
+
+    recording = next(iter(sorted((FOLDER / "audio").glob("*.flac"))))
+    clean = load(recording)
+    noisy = clean + np.random.default_rng(0).normal(0, 0.005, len(clean)).astype(np.float32)
+    assert pesq(clean, noisy) == pytest.approx(package.pesq(16000, clean, noisy, "wb"))
+    assert pesq(clean, clean) == pytest.approx(4.644, abs=1e-3) and (pesq(clean, noisy) or 5) < 4
+    assert pesq(clean, np.zeros_like(clean)) is None and pesq(np.zeros_like(clean), clean) is None
+    with pytest.raises(ValueError, match=r"PESQ needs 0\.25 s of both signals, got 0\.01 s"):
+        pesq(clean[:160], clean)
+    spoken = Prediction("t", "a", "k", audio=str(recording.resolve()))
+    judgements = Judgements(tmp_path / "j.jsonl")
+    copied = Case("codec", "en", Sample("a", str(recording)), spoken, tmp_path, judgements)
+    count = METRICS["pesq"].measure(copied)
+    assert count is not None and count.numerator == pytest.approx(4.644, abs=1e-3)
+    assert METRICS["pesq"].measure(Case("tts", "en", Sample("a"), spoken, tmp_path, judgements)) is None
+
+
+def test_a_missing_package_is_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eval.metrics.signal import pesq
+
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    with pytest.raises(ImportError, match=r"needs a C compiler: pip install spikeaudio\[pesq\]"):
+        pesq(tone(), tone())

@@ -1,6 +1,7 @@
 """Models of transformers with random weights, saved as any other and run through their pipelines."""
 
 import json
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     GenerationConfig,
     PreTrainedTokenizerFast,
+    Qwen2_5OmniConfig,
+    Qwen2_5OmniForConditionalGeneration,
+    Qwen2_5OmniProcessor,
     Qwen2AudioConfig,
     Qwen2AudioForConditionalGeneration,
     Qwen2AudioProcessor,
     Qwen2Config,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
     VitsConfig,
     VitsModel,
     VitsTokenizer,
@@ -31,6 +37,7 @@ from transformers import (
 
 from eval.adapters.adapter import Answer, Request
 from eval.adapters.pipeline_model import PipelineAdapter
+from spikeaudio import SpikeAudio
 from tests.eval.conftest import write_tone
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
@@ -182,6 +189,79 @@ def listener(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def omni(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen2.5-Omni: recordings and text in, text and speech out."""
+    pytest.importorskip("torchvision", reason="the processor of Qwen2.5-Omni needs torchvision, for pictures")
+    folder = tmp_path_factory.mktemp("omni")
+    names = {
+        "audio_token": "<|AUDIO|>",
+        "audio_bos_token": "<|audio_bos|>",
+        "audio_eos_token": "<|audio_eos|>",
+        "image_token": "<|IMAGE|>",
+        "video_token": "<|VIDEO|>",
+        "vision_bos_token": "<|vision_bos|>",
+        "vision_eos_token": "<|vision_eos|>",
+    }
+    words = ["<|endoftext|>", *names.values(), "<unk>", "which", "is", "this", "user", "assistant", "one", "two"]
+    ids = {word: index for index, word in enumerate(words)}
+    raw = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        unk_token="<unk>",
+        pad_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        extra_special_tokens=names,
+    )
+    places = {f"{kind}_token_index": ids[names[f"{kind}_token"]] for kind in ("audio", "image", "video")}
+    places |= {"audio_start_token_id": 2, "audio_end_token_id": 3, "vision_start_token_id": 6}
+    small = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4},
+    }
+    audio = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16}
+    thinker = places | {
+        "audio_config": audio | {"num_mel_bins": 16, "output_dim": 16, "n_window": 50},
+        "vision_config": vision | {"fullatt_block_indexes": [0]},
+        "text_config": small | {"vocab_size": len(words), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0},
+        "user_token_id": ids["user"],
+    }
+    talker = small | places | {"vocab_size": 8300, "embedding_size": 16, "head_dim": 8, "vision_end_token_id": 7}
+    talker |= {"tts_text_start_token_id": 9, "tts_text_end_token_id": 10, "tts_text_pad_token_id": 0}
+    mel = {"mel_dim": 8}
+    dit = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8, "emb_dim": 16}
+    dit |= {"num_embeds": 8300, "enc_emb_dim": 8, "enc_dim": 8, "enc_channels": [8, 8, 8, 8, 24]}
+    dit |= {"enc_attention_channels": 8, "enc_se_channels": 8, "look_ahead_layers": [0], "look_backward_layers": [0]}
+    gan = {"upsample_initial_channel": 64, "resblock_kernel_sizes": [3], "resblock_dilation_sizes": [[1, 3, 5]]}
+    voice = {"dit_config": mel | dit, "bigvgan_config": mel | gan}
+    torch.manual_seed(0)
+    model = Qwen2_5OmniForConditionalGeneration(
+        Qwen2_5OmniConfig(thinker_config=thinker, talker_config=talker, token2wav_config=voice)
+    )
+    model.save_pretrained(folder)
+    speaker = {"bos_token": 9, "cond": torch.zeros(1, 8), "ref_mel": torch.randn(1, 20, 8)}
+    torch.save({"Chelsie": speaker}, folder / "spk_dict.pt")
+    template = (
+        "{% for m in messages %}{{ m.role }} {% for c in m.content %}{% if c.type == 'audio' %}"
+        "<|audio_bos|> <|AUDIO|> <|audio_eos|> {% else %}{{ c.text }} {% endif %}{% endfor %}{% endfor %}assistant"
+    )
+    Qwen2_5OmniProcessor(
+        Qwen2VLImageProcessor(),
+        Qwen2VLVideoProcessor(),
+        WhisperFeatureExtractor(feature_size=16),
+        tokenizer,
+        chat_template=template,
+    ).save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])
 def test_a_recognizer(recognizer: Path, whisper: Path, tmp_path: Path, kind: str) -> None:
     adapter = PipelineAdapter(str(recognizer if kind == "wav2vec2" else whisper), "cpu")
@@ -210,6 +290,34 @@ def test_a_listener(listener: Path, tmp_path: Path) -> None:
     tone = write_tone(tmp_path / "a.wav")
     answers = adapter.answer([request("aqa", tone, "which is this"), request("asr", tone)])
     assert all(isinstance(answer, Answer) and isinstance(answer.text, str) for answer in answers), answers
+
+
+@pytest.mark.slow
+def test_a_model_that_hears_and_speaks(omni: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generate = Qwen2_5OmniForConditionalGeneration.generate
+    lengths = {"thinker_max_new_tokens": 6, "talker_max_new_tokens": 20}  # random weights do not end by themselves
+    monkeypatch.setattr(Qwen2_5OmniForConditionalGeneration, "generate", partialmethod(generate, **lengths))
+    adapter = PipelineAdapter(str(omni), "cpu")
+    assert adapter.jobs == {"asr", "aqa", "conversation"}
+    tone = write_tone(tmp_path / "a.wav")
+    first, second = (adapter.answer([request("conversation", tone, "which is this")])[0] for _ in range(2))
+    assert isinstance(first, Answer) and isinstance(second, Answer), first
+    assert first.text is not None and set(first.text.split()) <= {*"which is this user assistant one two".split()}
+    assert first.wav is not None and first.wav.ndim == 1 and first.wav.std() > 0 and first.sampling_rate == 24000
+    assert first.measured["audio_seconds"] == len(first.wav) / 24000 and first.measured["seconds"] > 0
+    np.testing.assert_array_equal(first.wav, second.wav)  # the talker draws its codes: the seed decides
+    (written,) = adapter.answer([request("aqa", tone, "which is this")])
+    assert isinstance(written, Answer) and written.wav is None and written.text == first.text
+
+
+def test_our_own_model_as_any_other(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    adapter = PipelineAdapter(str(tiny_checkpoint), "cpu")
+    assert adapter.jobs == {"asr", "aqa", "conversation", "tts"}
+    tone = write_tone(tmp_path / "a.wav", 0.5)
+    (answer,) = adapter.answer([request("conversation", tone)])
+    expected = SpikeAudio.from_pretrained(tiny_checkpoint).chat(str(tone))
+    assert isinstance(answer, Answer), answer
+    assert answer.sampling_rate == expected.sampling_rate and answer.wav is not None and answer.wav.std() > 0
 
 
 def test_models_that_are_refused(tmp_path: Path, tiny_checkpoint: Path) -> None:

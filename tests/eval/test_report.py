@@ -110,6 +110,22 @@ def test_the_page_holds_everything_and_runs_nothing(tmp_path: Path) -> None:
     assert links <= {f"#{attributes['id']}" for _, attributes in reader.tags if attributes.get("id")}
 
 
+def test_speech_that_came_in_pieces(tmp_path: Path) -> None:
+    run = HandMadeRun(tmp_path / "run").task("tts", [Sample("a", text="hello")], (), job="tts")
+    save_audio(run.path / "said.wav", torch.sin(torch.arange(24000) / 20) * 0.1, 24000)
+    run.predict(answer("tts", "a", audio="said.wav", offline="said.wav", pieces=((0.5, 12000), (1.25, 12000))))
+    score(run.path)
+    text = report([run.path], tmp_path)
+    names = "playback_stalls | stalled_seconds | longest_gap_seconds | seam_distance | seam_distance_elsewhere"
+    assert f"| task | run | n | {names} | seam_peak | seam_peak_elsewhere | join_flux |" in text
+    assert "| tts | run | 1 | 1.00 | 0.25 s | 0.75 s | 0.00 | 0.00 | 0.00 | 0.00 |" in text
+    page = (tmp_path / "index.html").read_text()
+    read_page(tmp_path / "index.html")
+    assert "Speech that came in pieces" in page and "stalls of a player, per answer" in page
+    report([scored_run(tmp_path / "whole")], tmp_path)
+    assert "Speech that came in pieces" not in (tmp_path / "index.html").read_text()
+
+
 def test_a_figure_outside_of_its_interval_is_drawn(tmp_path: Path) -> None:
     scores = score(scored_run(tmp_path / "run"))
     for task in scores.tasks.values():

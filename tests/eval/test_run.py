@@ -38,7 +38,7 @@ def plan(tasks: list, settings: Settings, fingerprint: dict) -> list[Batch]:
 
 
 def lasting(out: Path) -> dict:
-    return {name: replace(found, measured={}) for name, found in read_predictions(out).items()}
+    return {name: replace(found, measured={}, pieces=()) for name, found in read_predictions(out).items()}
 
 
 @pytest.fixture
@@ -121,6 +121,10 @@ class Odd(FakeAdapter):
         ([Answer(None, np.array([0.0, np.nan], np.float32), 16000)], "speech is no sequence of finite samples"),
         ([Answer(None, np.zeros(0, np.float32), 16000)], "speech is no sequence of finite samples"),
         ([Answer(None)], "the model said nothing"),
+        (
+            [Answer(None, np.ones(9, np.float32), 16000, pieces=((0.1, 8),))],
+            "pieces of speech hold 8 samples, the speech 9",
+        ),
         ([ValueError("too long")], "ValueError: too long"),
         ([], "ValueError: the model gave 0 answers to 1 requests"),
     ],

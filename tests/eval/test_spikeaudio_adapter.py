@@ -64,13 +64,27 @@ def test_answers_are_the_facades(dense: SpikeAudioAdapter, tiny_checkpoint: Path
     assert asked.measured["audio_seconds"] == 0.7 and asked.measured["seconds"] > 0
     said = answered(dense.answer([request("tts", None, "hello world")]))
     assert said.text is None and said.sampling_rate == 24000
-    np.testing.assert_array_equal(said.wav, model.speak("hello world").wav)
+    np.testing.assert_allclose(said.wav, model.speak("hello world").wav, atol=1e-5)  # streamed
+    np.testing.assert_array_equal(said.offline, model.speak("hello world").wav)  # at once, of the same codes
+    assert sum(samples for _, samples in said.pieces) == len(said.wav) and said.pieces[0][0] > 0
+    assert said.measured["first_audio_seconds"] == said.pieces[0][0]
+    assert [there for there, _ in said.pieces] == sorted(there for there, _ in said.pieces)
+    assert said.pieces[-1][0] <= said.measured["seconds"]
     reply, expected = answered(dense.answer([request("conversation", tone)])), model.chat(str(tone))
     assert reply.text == expected.text and expected.wav is not None and reply.wav is not None
     np.testing.assert_allclose(reply.wav, expected.wav, atol=1e-5)  # streamed
+    np.testing.assert_array_equal(reply.offline, expected.wav)
     assert 0 < reply.measured["first_audio_seconds"] <= reply.measured["seconds"]
     again = answered(dense.answer([request("codec", tone)]))
     assert again.wav is not None and len(again.wav) / 24000 == pytest.approx(0.7, abs=0.1)
+
+
+def test_two_sentences_at_once_are_those_in_pieces(dense: SpikeAudioAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dense._model.processor, "spell_out", True)
+    said = answered(dense.answer([request("tts", None, "hello. what is two plus two?")]))
+    assert said.wav is not None and said.offline is not None
+    np.testing.assert_allclose(said.wav, said.offline, atol=1e-5)
+    np.testing.assert_array_equal(said.offline, dense._model.speak("hello. what is two plus two?").wav)
 
 
 def test_recordings_of_any_form(dense: SpikeAudioAdapter, tmp_path: Path) -> None:

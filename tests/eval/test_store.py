@@ -57,6 +57,17 @@ def test_a_broken_line_within_is_named(run: Path) -> None:
         read_predictions(run)
 
 
+def test_pieces_are_read_and_may_come_at_other_times(run: Path) -> None:
+    for rank in range(2):
+        with PredictionStore(run, rank=rank) as store:
+            store.append(Prediction("t", "a", "k", audio="a.flac", pieces=((0.5 + rank, 8400), (1.5, 19200))))
+    assert read_predictions(run)["t", "a"].pieces == ((0.5, 8400), (1.5, 19200))
+    old = {"task": "t", "id": "b", "key": "k", "text": "x", "audio": None, "error": None, "measured": {}, "costs": {}}
+    with (run / "predictions-1.jsonl").open("a") as file:  # as written before there were pieces
+        file.write(json.dumps(old) + "\n")
+    assert read_predictions(run)["t", "b"] == Prediction("t", "b", "k", "x")
+
+
 def test_merged_answers_must_agree(run: Path) -> None:
     with PredictionStore(run) as store:
         store.append(prediction("a", seconds=1.0))

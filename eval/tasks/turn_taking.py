@@ -1,0 +1,18 @@
+"""Taking turns: questions with a pause or without, in a simulated dialogue (`eval.dialogue`)."""
+
+from pathlib import Path
+
+from eval.manifest import seen_from_here
+from eval.task import Task
+from eval.tasks.bundled import FOLDER
+from eval.tasks.source import BundledSource
+
+TASKS = (
+    Task(
+        "bundled_turn_taking",
+        "turn_taking",
+        BundledSource(Path(seen_from_here(FOLDER / "turn_taking.jsonl")), "turn_taking"),
+        ("takeover_rate", "response_latency", "pause_takeover_rate", "stop_latency", "accuracy"),
+        citation="made by the recipe of this repository (recipes/tiny)",
+    ),
+)
