@@ -22,10 +22,12 @@ from spikeaudio.kimi.configuration import (
     vocoder_config,
 )
 from spikeaudio.kimi.weight_names import WeightNames
+from spikeaudio.lm.audio_encoder import WhisperFeatureEncoder
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.tokenizer.whisper_vq import WhisperVQEncoder
 from spikeaudio.vocoder.bigvgan import BigVGAN, fold_weight_norm
 
+ROOT = Path(__file__).resolve().parents[2]
 Keys = dict[str, tuple[int, ...]]
 ENCODER = {
     "num_mel_bins": 128,
@@ -303,3 +305,28 @@ def test_a_missing_and_a_strange_key_are_listed_under_their_published_names(full
         keys[f"resampler.{index}"] = (1,)
     with pytest.raises(ValueError, match=r"no place in the model: resampler\.0, .* and 12 more$"):
         check(weight_names.DETOKENIZER, keys, model)
+
+
+def test_the_memory_table_of_the_checkpoints_readme(full_size):
+    encoder = encoder_config(full_size / "whisper-large-v3")
+    language_model = published_config(full_size)
+    sizes = {
+        "language model": parameters(on_meta(SpikeAudioForConditionalGeneration, language_model.to_spikeaudio(None))),
+        "its Whisper encoder": parameters(on_meta(WhisperFeatureEncoder, encoder)),
+        "speech tokenizer (always float32)": sum(
+            tensor.numel()
+            for tensor in on_meta(WhisperVQEncoder, speech_tokenizer_config(full_size / "speech_tokenizer"))
+            .state_dict()
+            .values()
+        ),
+        "detokenizer": parameters(on_meta(FlowMatchingDetokenizer, detokenizer_config(full_size / "config.yaml"))),
+        "vocoder": parameters(on_meta(BigVGAN, vocoder_config(full_size / "vocoder" / "config.json"))),
+    }
+    half = {name: 4 * count if "always" in name else 2 * count for name, count in sizes.items()}
+    rows = [(name, count, 4 * count, half[name]) for name, count in sizes.items()]
+    rows.append(("all", sum(sizes.values()), 4 * sum(sizes.values()), sum(half.values())))
+    readme = (ROOT / "checkpoints" / "README.md").read_text()
+    for name, count, single, bfloat in rows:
+        assert f"| {name} | {count:,} | {single / 1e9:.2f} | {bfloat / 1e9:.2f} |" in readme, name
+    cache = 2 * 2 * 34 * language_model.num_key_value_heads * 128  # keys and values, bytes, layers, heads, channels
+    assert f"{cache:,} bytes per position" in readme and f"{cache * 8192 / 1e9:.2f} GB for all 8,192" in readme
