@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 
 from eval.benchmarks.kimi_reference import KimiReferenceStream, KimiSchedule
 from spikeaudio.detokenizer.configuration import DetokenizerConfig
-from spikeaudio.detokenizer.dit import DiT, rename_published
+from spikeaudio.detokenizer.dit import DiT
 from spikeaudio.detokenizer.modeling import FlowMatchingDetokenizer
 from spikeaudio.detokenizer.noise import frame_noise
+from spikeaudio.kimi.weight_names import DETOKENIZER
 from spikeaudio.vocoder.bigvgan import BigVGAN, fold_weight_norm
 from spikeaudio.vocoder.configuration import BigVGANConfig
 
@@ -36,7 +37,9 @@ def fixture(golden_dir) -> SimpleNamespace:
         mlp_ratio=size["mlp_ratio"],
         rope_base=size["rope_params"]["rope_base"],
     )
-    dit.load_state_dict(rename_published(load_file(folder / "model.safetensors")))
+    weights = {name.removeprefix("speech_model."): w for name, w in load_file(folder / "model.safetensors").items()}
+    renamed = DETOKENIZER.rename(weights, folder)
+    dit.load_state_dict({name.removeprefix("dit."): weight for name, weight in renamed.items()})
     vocoder_folder: Path = golden_dir("bigvgan_tiny")
     vocoder = BigVGAN(BigVGANConfig.from_published(json.loads((vocoder_folder / "config.json").read_text())))
     vocoder.load_state_dict(fold_weight_norm(load_file(vocoder_folder / "generator.safetensors")))
