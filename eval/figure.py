@@ -19,7 +19,7 @@ class Figure:
         title: for readers.
         unit: "share", "points" or "seconds".
         better: "lower" or "higher".
-        value: micro average: sum of numerators over sum of denominators.
+        value: micro average: sum of numerators over sum of denominators, or the formula of the sums.
         low: of the 95 % interval of `value`.
         high: the same.
         macro: mean over samples of each one's own ratio.
@@ -31,6 +31,9 @@ class Figure:
         subset_macro: mean over subsets of their values; None: samples name no subset.
         subsets: the figure over the samples of each subset, without their counts.
         samples: [numerator, denominator] by sample id.
+        formula: name of the metric's formula; None: the ratio of sums.
+        signature: how it was computed.
+        sums: what the formula is of, by sample id.
     """
 
     title: str
@@ -48,6 +51,9 @@ class Figure:
     subset_macro: float | None = None
     subsets: dict[str, "Figure"] = field(default_factory=dict)
     samples: dict[str, tuple[float, float]] = field(default_factory=dict)
+    formula: str | None = None
+    signature: str = ""
+    sums: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -56,6 +62,7 @@ class Figure:
         counts: Mapping[str, Count],
         failed: frozenset[str] = frozenset(),
         subset_of: Mapping[str, str] | None = None,
+        signature: str = "",
     ) -> "Figure":
         """The figure of counts by sample id.
 
@@ -64,12 +71,18 @@ class Figure:
             counts: of every sample that the metric applies to.
             failed: ids of samples without an answer.
             subset_of: subset by id, of samples that name one.
+            signature: how they were counted.
 
         Raises:
             ValueError: there is no count.
         """
         top, bottom = _column(counts, "numerator"), _column(counts, "denominator")
-        inside = (interval.interval if metric.unit == "share" else interval.bootstrap)(top, bottom)
+        if metric.formula is None:
+            value = interval.ratio(top, bottom)
+            inside = (interval.interval if metric.unit == "share" else interval.bootstrap)(top, bottom)
+        else:
+            table = np.array([count.sums for count in counts.values()], dtype=np.float64)
+            value, inside = metric.formula.of(table.sum(axis=0)), interval.interval_of(metric.formula.of, table)
         groups: dict[str, dict[str, Count]] = defaultdict(dict)
         for key, count in counts.items():
             if subset_of and key in subset_of:
@@ -83,7 +96,7 @@ class Figure:
             title=metric.title,
             unit=metric.unit,
             better=metric.better,
-            value=interval.ratio(top, bottom),
+            value=value,
             low=inside.low,
             high=inside.high,
             macro=float(np.mean(top / np.where(bottom == 0, 1.0, bottom))),
@@ -95,6 +108,9 @@ class Figure:
             subset_macro=float(np.mean([figure.value for figure in subsets.values()])) if subsets else None,
             subsets=subsets,
             samples={key: (count.numerator, count.denominator) for key, count in counts.items()},
+            formula=metric.formula.name if metric.formula else None,
+            signature=signature,
+            sums={key: count.sums for key, count in counts.items() if count.sums},
         )
 
     @classmethod
@@ -102,7 +118,8 @@ class Figure:
         """The figure that `to_dict` wrote."""
         subsets = {name: cls.from_dict(subset) for name, subset in row["subsets"].items()}
         samples = {key: (float(top), float(bottom)) for key, (top, bottom) in row["samples"].items()}
-        return cls(**row | {"subsets": subsets, "samples": samples})
+        sums = {key: tuple(map(float, values)) for key, values in row.get("sums", {}).items()}
+        return cls(**row | {"subsets": subsets, "samples": samples, "sums": sums})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -110,7 +127,7 @@ class Figure:
 
     def without_samples(self) -> "Figure":
         """The same without each sample's share."""
-        return Figure.from_dict(self.to_dict() | {"samples": {}})
+        return Figure.from_dict(self.to_dict() | {"samples": {}, "sums": {}})
 
     def worst_first(self) -> list[str]:
         """Sample ids by their own ratio, the worst first; equal ones keep their order."""
