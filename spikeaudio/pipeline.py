@@ -14,7 +14,6 @@ context is bounded, and so is the memory.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import torch
@@ -29,13 +28,11 @@ from spikeaudio.contract import check_parts
 from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.messages import Audio, Messages, is_batch, load_recording
-from spikeaudio.normalization import split_sentences
 from spikeaudio.processing import SpikeAudioProcessor
-from spikeaudio.prompt import spoken_text_ids
 from spikeaudio.raw_audio import SAMPLING_RATE
+from spikeaudio.reading import read_aloud, sentences_of
 from spikeaudio.segmentation import split_at_pauses
 from spikeaudio.speech_decoder import SpeechDecoder, VoicePrompt
-from spikeaudio.speech_model import ForcedText
 from spikeaudio.spiking.cache import cache_for
 from spikeaudio.streaming import AudioEvent, AudioTextStreamer, Event, PauseEvent
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
@@ -43,7 +40,6 @@ from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 _BATCH_PIECES = 16
 _SILENCE = 1e-4  # peak below which a recording holds nothing to transcribe: -80 dB of full scale
 _TEXT_IDS_SPARE = 16  # a transcript has at most one id per code and so many more
-_CODES_PER_TEXT_ID = 12  # about one second; speech takes a quarter of it
 _PAUSE_SECONDS = 0.2  # between two sentences
 
 
@@ -215,12 +211,12 @@ class SpikeAudio:
         """
         decoder = self.decoder
         timbre = self._voice(voice, sampling_rate)
-        sentences = self._sentences(text)
+        sentences = sentences_of(text, self.processor)
         wavs: list[Tensor] = []
         codes: list[Tensor] = []
         pause = torch.zeros(round(_PAUSE_SECONDS * decoder.sampling_rate))
         for index, sentence in enumerate(sentences):
-            prompt, options = self._reading(sentence, generation)
+            prompt, options = read_aloud(sentence, self.processor, generation)
             said, _ = self._generate(prompt, "audio", seed=seed + index, **options)
             spoken = said.audio_codes[0].cpu()
             codes.append(spoken)
@@ -245,10 +241,10 @@ class SpikeAudio:
         """
         decoder, timbre = self.decoder, self._voice(voice, sampling_rate)
         pause = torch.zeros(round(_PAUSE_SECONDS * decoder.sampling_rate))
-        for index, sentence in enumerate(self._sentences(text)):
+        for index, sentence in enumerate(sentences_of(text, self.processor)):
             if index:
                 yield PauseEvent(pause, decoder.sampling_rate, torch.zeros(0, dtype=torch.long))
-            prompt, options = self._reading(sentence, generation)
+            prompt, options = read_aloud(sentence, self.processor, generation)
             for event in self._streamed(prompt, "audio", decoder, seed + index, timbre, options):
                 if isinstance(event, AudioEvent):
                     yield event
@@ -335,19 +331,6 @@ class SpikeAudio:
         for (index, _), ids in zip(pieces, output.sequences[:, length:].cpu(), strict=True):
             words[index].append(self.processor.decode_answer(ids).text)
 
-    def _sentences(self, text: str) -> list[str]:
-        """A text in pieces that are read one by one."""
-        return split_sentences(text) if self.processor.spell_out else [text]
-
-    def _reading(self, sentence: str, generation: dict[str, Any]) -> tuple[BatchFeature, dict[str, Any]]:
-        """Prompt and keywords of `_generate` that have one sentence read aloud."""
-        ids = self.processor.text_ids(sentence)
-        prompt = self.processor.read_aloud([ids])
-        forced = spoken_text_ids(ids, self.processor.layout)
-        limit = len(forced) * _CODES_PER_TEXT_ID + self.model.config.audio_delay
-        words = ForcedText([forced], prompt["input_ids"].shape[1])
-        return prompt, {"prefix_allowed_tokens_fn": words, "max_new_tokens": limit, **generation}
-
     def _streamed(
         self,
         prompt: BatchFeature,
@@ -360,17 +343,7 @@ class SpikeAudio:
         """What the language model generates on a prompt in another thread, as events."""
         self._room(prompt)
         streamer = AudioTextStreamer(self.processor, decoder, seed, voice=voice)
-
-        def run() -> None:
-            try:
-                self._generate(prompt, mode, seed=seed, streamer=streamer, **generation)
-            except Exception as error:  # raised again in the thread that iterates
-                streamer.fail(error)
-
-        thread = Thread(target=run, daemon=True)
-        thread.start()
-        yield from streamer
-        thread.join()
+        yield from streamer.events(lambda: self._generate(prompt, mode, seed=seed, streamer=streamer, **generation))
 
     def _voice(self, voice: Audio | None, sampling_rate: int | None) -> VoicePrompt | None:
         """A recording of a voice, heard by the speech tokenizer and as mel."""

@@ -10,9 +10,11 @@ speech decoder works while the model goes on. As with transformers' TextIterator
 The pieces of sound joined are what the decoder makes of all codes at once, for any length of the pieces.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import Queue
+from threading import Thread
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,6 +100,20 @@ class AudioTextStreamer(BaseStreamer):
     def fail(self, error: Exception) -> None:
         """Have the iterating thread raise what made `generate` stop."""
         self._queue.put(error)
+
+    def events(self, generate: Callable[[], Any]) -> Iterator[Event]:
+        """The events of `generate`, which is called in another thread and given this streamer; its errors are raised."""
+
+        def run() -> None:
+            try:
+                generate()
+            except Exception as error:
+                self.fail(error)
+
+        thread = Thread(target=run, daemon=True)
+        thread.start()
+        yield from self
+        thread.join()
 
     def __iter__(self) -> Iterator[Event]:
         words = _Words(self.processor)

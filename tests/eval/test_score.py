@@ -120,7 +120,7 @@ def test_scores_are_written_whole_and_read_again(tmp_path: Path) -> None:
 def test_a_missing_package_leaves_out_a_metric_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "speechmos", None)
     (tmp_path / "a.wav").write_bytes(b"?")
-    monkeypatch.setattr("eval.metrics.signal._load", lambda path: None)
+    monkeypatch.setattr("eval.metrics.signal.load", lambda path: None)
     run = HandMadeRun(tmp_path).task("tts", [Sample("a", text="x")], ("dnsmos",), job="tts")
     run.predict(answer("tts", "a", audio="a.wav"))
     task = score(tmp_path).tasks["tts"]
