@@ -102,7 +102,7 @@ class AudioTextStreamer(BaseStreamer):
         self._queue.put(error)
 
     def events(self, generate: Callable[[], Any]) -> Iterator[Event]:
-        """The events of `generate`, which is called in another thread and given this streamer; its errors are raised."""
+        """The events of `generate`, called in another thread and given this streamer; its errors are raised here."""
 
         def run() -> None:
             try:

@@ -31,6 +31,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "prompt_batch",
             "prompt_layout",
             "raw_audio",
+            "reading",
             "segmentation",
             "speech_decoder",
             "speech_model",
