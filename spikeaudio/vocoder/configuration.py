@@ -24,11 +24,6 @@ _TRANSFORMERS_KEYS = frozenset(
     | {"num_labels", "per_layer_config", "quantization_config", "auto_map"}
 )
 
-# What a published BigVGAN config.json also says, about training it and its data.
-_BIGVGAN_TRAINING_KEYS = frozenset(
-    "num_gpus num_workers batch_size learning_rate adam_b1 adam_b2 lr_decay seed segment_size num_freq".split()
-)
-
 
 def _refuse_unknown(config: PreTrainedConfig, kwargs: Mapping[str, Any]) -> None:
     """Raise ValueError, with the valid keys, for one that neither a vocoder nor transformers knows."""
@@ -214,12 +209,3 @@ class BigVGANConfig(PreTrainedConfig):
             raise ValueError(
                 f"n_fft must hold win_size and hop_size, got {self.n_fft}, {self.win_size} and {self.hop_size}"
             )
-
-    @classmethod
-    def from_published(cls, values: Mapping[str, Any]) -> "BigVGANConfig":
-        """The contents of a published ``config.json``; what it says about training is left out.
-
-        Raises:
-            ValueError: for a key that is neither a field of this class nor one of training, or a bad value.
-        """
-        return cls(**{key: value for key, value in values.items() if key not in _BIGVGAN_TRAINING_KEYS})

@@ -15,6 +15,7 @@ from spikeaudio.detokenizer.configuration import DetokenizerConfig
 from spikeaudio.detokenizer.dit import DiT
 from spikeaudio.detokenizer.modeling import FlowMatchingDetokenizer
 from spikeaudio.detokenizer.noise import frame_noise
+from spikeaudio.kimi.configuration import vocoder_config
 from spikeaudio.kimi.weight_names import DETOKENIZER
 from spikeaudio.vocoder.bigvgan import BigVGAN, fold_weight_norm
 from spikeaudio.vocoder.configuration import BigVGANConfig
@@ -41,7 +42,7 @@ def fixture(golden_dir) -> SimpleNamespace:
     renamed = DETOKENIZER.rename(weights, folder)
     dit.load_state_dict({name.removeprefix("dit."): weight for name, weight in renamed.items()})
     vocoder_folder: Path = golden_dir("bigvgan_tiny")
-    vocoder = BigVGAN(BigVGANConfig.from_published(json.loads((vocoder_folder / "config.json").read_text())))
+    vocoder = BigVGAN(vocoder_config(vocoder_folder / "config.json"))
     vocoder.load_state_dict(fold_weight_norm(load_file(vocoder_folder / "generator.safetensors")))
     scenarios = json.loads((folder / "streaming.json").read_text())
     assert scenarios

@@ -1,14 +1,13 @@
 """BigVGAN against the published code: its filter, activation, block, waveforms (streamed as well) and mel analysis."""
 
-import json
 import re
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from spikeaudio.kimi.configuration import vocoder_config
 from spikeaudio.vocoder.bigvgan import BigVGAN, fold_weight_norm, kaiser_sinc
-from spikeaudio.vocoder.configuration import BigVGANConfig
 from spikeaudio.vocoder.piece import LineState, Piece
 
 pytestmark = pytest.mark.golden
@@ -20,7 +19,7 @@ OUTPUT = 1e-4
 @pytest.fixture(scope="module")
 def fixture(golden_dir):
     folder = golden_dir("bigvgan_tiny")
-    model = BigVGAN(BigVGANConfig.from_published(json.loads((folder / "config.json").read_text())))
+    model = BigVGAN(vocoder_config(folder / "config.json"))
     model.load_state_dict(fold_weight_norm(load_file(folder / "generator.safetensors")))
     return model.eval(), load_file(folder / "io.safetensors")
 
