@@ -28,6 +28,7 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A recording: wav, flac, ogg, mp3.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Audio file to write (.wav, .flac).")]
 Seed = Annotated[int, typer.Option(help="Of every random number; the same seed says the same again.")]
+Voice = Annotated[Path | None, typer.Option(help="Recording of the voice to speak with; none: the checkpoint's own.")]
 Model = Annotated[Path, typer.Option(help="Checkpoint folder.", envvar="SPIKEAUDIO_MODEL", show_default=False)]
 
 # rich would double the time that --help takes, and its tracebacks print every local tensor.
@@ -86,11 +87,12 @@ def speak(
     text: Annotated[str, typer.Argument(help="What to say.")],
     output: Output,
     seed: Seed = 0,
+    voice: Voice = None,
     model: Model = SHIPPED_CHECKPOINT,
 ) -> None:
     """Read a text aloud."""
     _check_output(output)
-    speech = _load(model).speak(text, output, seed=seed)
+    speech = _load(model).speak(text, output, seed=seed, voice=voice)
     typer.echo(f"{output}: {len(speech.wav) / speech.sampling_rate:.2f} s")
 
 
@@ -102,6 +104,7 @@ def chat(
     ] = None,
     memory: Annotated[int, typer.Option(help="Past turns that the model is shown.", min=0)] = 0,
     seed: Seed = 0,
+    voice: Voice = None,
     model: Model = SHIPPED_CHECKPOINT,
 ) -> None:
     """Answer a spoken question, or typed ones (or paths of recordings) line by line until an empty line."""
@@ -109,7 +112,7 @@ def chat(
         _check_output(output)
     spike_audio = _load(model)
     if file is not None:
-        reply = spike_audio.chat(str(file), speech=output is not None, seed=seed)
+        reply = spike_audio.chat(str(file), speech=output is not None, seed=seed, voice=voice)
         typer.echo(reply.text)
         if output is not None:
             _save_reply(output, reply)
@@ -119,7 +122,7 @@ def chat(
         question = {"role": "user", "content": [_block(line)]}
         messages = [message for turn in turns[len(turns) - memory :] for message in turn] + [question]
         try:
-            reply = spike_audio.chat(messages, speech=output is not None, seed=seed)
+            reply = spike_audio.chat(messages, speech=output is not None, seed=seed, voice=voice)
         except (ValueError, OSError) as error:
             _complain(error)
             continue
