@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeaudio import SpikeAudio, pipeline
+from spikeaudio import SpikeAudio, checkpoint_reader
 from spikeaudio.spiking import execution, linear, operand
 from spikeaudio.spiking.affine import AffineNeuron
 from spikeaudio.spiking.config import GIFConfig
@@ -238,6 +238,6 @@ def test_small_checkpoints_are_kept_unpacked(
     to_spiking(source.model, config)
     source.model.config.quantization_config = config
     source.save_pretrained(tmp_path)
-    monkeypatch.setattr(pipeline, "_UNPACKED_BYTES", limit)
+    monkeypatch.setattr(checkpoint_reader, "_UNPACKED_BYTES", limit)
     layers = [layer for _, layer in spiking_layers(SpikeAudio.from_pretrained(tmp_path).model)]
     assert layers and all(isinstance(layer.operand, kind) for layer in layers)
