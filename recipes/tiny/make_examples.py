@@ -96,7 +96,7 @@ class Examples:
     def audio(self, row: dict, rng: np.random.Generator | None = None) -> dict:
         """The block of a recording, which is written out; with a generator, perhaps of a new rendering."""
         name, wav = f"{row['id']}.wav", self.corpus.wav(row)
-        if rng is not None and rng.random() < self.disturbed:
+        if rng is not None and self.disturbed and rng.random() < self.disturbed:  # none: no draw, so no other examples
             self.drawn += 1
             name, wav = f"{row['id']}-{self.drawn}.wav", disturbed(wav, row["kind"], rng)
         if not (self.out / name).exists():
