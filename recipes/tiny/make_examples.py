@@ -1,13 +1,14 @@
 """Examples for `spikeaudio spike` and for its evidence, drawn as the language model's training draws them.
 
     python recipes/tiny/make_examples.py --corpus DIR --out DIR [--number 3000] [--split train] [--disturbed SHARE]
-    [--unheard NUMBER --teacher CHECKPOINT]
+    [--unheard NUMBER --teacher CHECKPOINT] | --transcriptions
 
 Writes `examples.jsonl` (:mod:`spikeaudio.data.examples`) and the recordings that it names, as 16-bit wav files. Most of
 those to train on are new renderings (speed, gain, noise): what the language model says of clips that it knows by heart
 teaches a student little about others. `--unheard` adds so many sentences that no model was trained on, with what the
 teacher writes when it hears them instead of their words (sequence-level distillation, Kim and Rush, arXiv:1606.07947):
-a student learns to follow it where its own decoding leads, errors included.
+a student learns to follow it where its own decoding leads, errors included. `--transcriptions` writes every recording
+of words of the split once, to be transcribed, instead of drawing: for word error rates.
 """
 
 import argparse
@@ -103,6 +104,11 @@ class Examples:
             soundfile.write(self.out / name, wav, RATE, subtype="PCM_16")
         return {"type": "audio", "path": name}
 
+    def transcriptions(self) -> Iterator[dict]:
+        """Lines that ask for the words of every recording that has some, as it is."""
+        for row in (row for kind in ASR_KINDS for row in self.rows[kind] if row["text"]):
+            yield conversation([text(INSTRUCTIONS["asr"]), self.audio(row)], [text(row["text"])])
+
     def unheard(self, number: int, teacher: SpikeAudio, rng: np.random.Generator) -> Iterator[dict]:
         """Lines of sentences that nobody trained on: a recording and what the teacher writes when it hears it.
 
@@ -145,6 +151,7 @@ def main() -> None:
     parser.add_argument("--holdout-speaker", default="theo")
     parser.add_argument("--disturbed", type=float, help=f"share of new renderings, instead of {DISTURBED}")
     parser.add_argument("--unheard", type=int, default=0, help="so many more, of sentences in no training split")
+    parser.add_argument("--transcriptions", action="store_true", help="every recording of words once, none drawn")
     parser.add_argument("--teacher", type=Path, help="checkpoint that writes their transcripts")
     args = parser.parse_args()
     if args.unheard and args.teacher is None:
@@ -157,9 +164,12 @@ def main() -> None:
     if args.disturbed is not None:
         examples.disturbed = args.disturbed
     drawn: Iterator[dict] = (examples.draw(rng) for _ in range(args.number))
+    if args.transcriptions:
+        drawn = examples.transcriptions()
     if args.unheard:
         drawn = chain(drawn, examples.unheard(args.unheard, SpikeAudio.from_pretrained(args.teacher), rng))
-    bar = tqdm(drawn, desc="examples", total=args.number + args.unheard, mininterval=5)
+    total = None if args.transcriptions else args.number + args.unheard
+    bar = tqdm(drawn, desc="examples", total=total, mininterval=5)
     lines = [json.dumps(line) + "\n" for line in bar]
     (args.out / "examples.jsonl").write_text("".join(lines))
 

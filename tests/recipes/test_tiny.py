@@ -356,6 +356,13 @@ def test_unheard_examples_say_what_the_teacher_writes(corpus: PackedCorpus, tmp_
     assert len({line["messages"][0]["content"][1]["path"] for line in lines}) > 20  # new renderings
 
 
+def test_transcriptions_are_every_recording_of_words_once(corpus: PackedCorpus, tmp_path: Path) -> None:
+    lines = list(make_examples.Examples(corpus, "train", "theo", tmp_path).transcriptions())
+    said = sorted(line["messages"][1]["content"][0]["text"] for line in lines)
+    assert said == sorted(text for text, *_ in ROWS if text and text != "four")  # theo's
+    assert {line["messages"][0]["content"][0]["text"] for line in lines} == {make_examples.INSTRUCTIONS["asr"]}
+
+
 def test_one_note_is_never_asked_for_its_tempo(examples: train_lm.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_lm, "TASKS", {"aqa": 1.0})
     examples.music = [row for row in examples.music if row["count"] == 1]
