@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from queue import Queue
 from threading import Thread
 from typing import Any
+from unicodedata import east_asian_width
 
 import torch
 from torch import Tensor
@@ -160,10 +161,20 @@ class _Words:
 
     def _print(self, whole_words: bool) -> Iterator[TextEvent]:
         text = self.processor.text_of(self.ids) if self.ids else ""
-        end = text.rfind(" ") + 1 if whole_words else len(text)
+        end = _end_of_last_word(text) if whole_words else len(text)
         if end > self.printed:
             yield TextEvent(text[self.printed : end])
             self.printed = end
+
+
+def _end_of_last_word(text: str) -> int:
+    """Behind the last space, or the last character of a script that has none between words (Chinese, Japanese)."""
+    ends = (
+        place
+        for place in range(len(text), 0, -1)
+        if text[place - 1] == " " or east_asian_width(text[place - 1]) in "WF"
+    )
+    return next(ends, 0)
 
 
 class _Speech:
