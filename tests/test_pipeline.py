@@ -213,6 +213,10 @@ def test_speak_stream_is_speak_in_pieces(model: SpikeAudio, monkeypatch: pytest.
     for seed, part in ((3, events[:end]), (4, events[end + 1 :])):  # every sentence is a stream of its own
         wav = model.detokenize(torch.cat([event.codes for event in part]), seed)
         torch.testing.assert_close(torch.cat([event.wav for event in part]), wav, atol=1e-5, rtol=0)
+    voiced = model.speak(text, voice=noise(0.3), **options).wav
+    streamed = torch.cat([event.wav for event in model.speak_stream(text, voice=noise(0.3), **options)])
+    torch.testing.assert_close(streamed, voiced, atol=1e-5, rtol=0)
+    assert (streamed - speech.wav).abs().max() > 1e-5
 
 
 def test_stream_raises_what_generate_raises(model: SpikeAudio) -> None:
