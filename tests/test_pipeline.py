@@ -14,6 +14,7 @@ import torch
 from spikeaudio.audio import resample
 from spikeaudio.lm.generation import LegalTokens, stop_token_ids
 from spikeaudio.pipeline import SpikeAudio
+from spikeaudio.prompt import spoken_text_ids
 from spikeaudio.streaming import AudioEvent, PauseEvent, TextEvent
 
 RATE = 16000
@@ -112,6 +113,16 @@ def test_speak_is_a_function_of_the_seed(model: SpikeAudio) -> None:
     assert torch.equal(first.codes, again.codes)
     assert torch.equal(first.wav, again.wav)
     assert first.codes.tolist() != other.codes.tolist()
+
+
+def test_speech_that_does_not_end_is_cut_at_twelve_codes_per_id(model: SpikeAudio) -> None:
+    """The delay before the first code does not count; keywords win."""
+    legal = LegalTokens.of(model.model.config)
+    legal.audio[list(stop_token_ids(model.model.config))] = False
+    ids = spoken_text_ids(model.processor.text_ids("hi"), model.processor.layout)
+    assert len(model.speak("hi", legal_tokens=legal).codes) == 12 * len(ids)
+    delay = model.model.config.audio_delay
+    assert len(model.speak("hi", legal_tokens=legal, max_new_tokens=delay + 5).codes) == 5
 
 
 def test_speak_reads_sentences_one_by_one(model: SpikeAudio) -> None:
