@@ -19,12 +19,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 
 from spikeaudio.audio import kimi_log_mel
 from spikeaudio.vocoder.configuration import BigVGANConfig
 from spikeaudio.vocoder.piece import LineState, Piece
+from spikeaudio.vocoder.streaming import StreamingVocoder
 
 _TAPS = 12
 _EPS = 1e-9
@@ -175,7 +175,7 @@ class AMPBlock(nn.Module):
         return hidden
 
 
-class BigVGAN(PreTrainedModel):
+class BigVGAN(StreamingVocoder[LineState]):
     """Log-mel -> waveform.
 
     Args:
@@ -253,54 +253,6 @@ class BigVGAN(PreTrainedModel):
         config = self.config
         kernels = (config.upsample_kernel_sizes, config.resblock_kernel_sizes, config.resblock_dilation_sizes)
         return config.num_mels, config.upsample_initial_channel, str((config.upsample_rates, kernels))
-
-    def forward(self, mel: Tensor) -> Tensor:
-        """Differentiable `decode`, for training: (B, M, F) -> (B, N)."""
-        self._check_mel(mel)
-        return self._advance(mel, self.init_state(mel.shape[0]), last=True)
-
-    @torch.no_grad()
-    def decode(self, mel: Tensor) -> Tensor:
-        """Whole utterances: (B, M, F) -> (B, N) float32.
-
-        Raises:
-            ValueError: for a mel of another shape, dtype or band count, or with NaN or infinity.
-        """
-        self._check_mel(mel)
-        return self.step(mel, self.init_state(mel.shape[0]), last=True)
-
-    @torch.no_grad()
-    def step(self, mel: Tensor, state: LineState, last: bool = False) -> Tensor:
-        """Push the next frames of B streams; get the samples that they complete.
-
-        Args:
-            mel: (B, M, f), any f >= 0.
-            state: from `init_state(B)`; updated in place.
-            last: these are the final frames of all streams; the held samples come out and the state is as new.
-
-        Returns:
-            (B, n) float32, n >= 0; the pieces of a stream joined are `decode` of its frames joined.
-
-        Raises:
-            ValueError: as `decode`; also if the state is of another batch size, dtype or model.
-        """
-        self._check_mel(mel)
-        if mel.shape[0] != state.batch_size:
-            raise ValueError(f"mel has {mel.shape[0]} rows, but the state was made for {state.batch_size}")
-        if state.sizes != self._sizes:
-            raise ValueError("the state was made by a vocoder of other sizes; make one with this model's init_state")
-        if state.dtype != mel.dtype:
-            raise ValueError(f"mel is {mel.dtype}, but the state was made for {state.dtype}")
-        if not torch.isfinite(mel).all():
-            raise ValueError("mel holds NaN or infinite values")
-        return self._advance(mel, state, last)
-
-    def _check_mel(self, mel: Tensor) -> None:
-        """Raise ValueError unless mel is (B, M, F) in the weights' dtype."""
-        if mel.ndim != 3 or mel.shape[1] != self.config.num_mels or mel.shape[0] == 0:
-            raise ValueError(f"mel must be (B, {self.config.num_mels}, F) with B >= 1, got {tuple(mel.shape)}")
-        if mel.dtype != self.conv_pre.weight.dtype:
-            raise ValueError(f"mel must be {self.conv_pre.weight.dtype} like the weights, got {mel.dtype}")
 
     def _advance(self, mel: Tensor, state: LineState, last: bool) -> Tensor:
         """`step` without checks and with gradients."""

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spikeaudio.vocoder.streaming import chosen_rows
+
 
 @dataclass
 class Line:
@@ -67,9 +69,7 @@ class LineState:
         Raises:
             ValueError: for a row that the state does not have.
         """
-        chosen = list(range(self.batch_size)) if rows is None else sorted({int(row) for row in rows})
-        if chosen and not 0 <= chosen[0] <= chosen[-1] < self.batch_size:
-            raise ValueError(f"rows must lie in 0..{self.batch_size - 1}, got {chosen}")
+        chosen = chosen_rows(rows, self.batch_size)
         if len(chosen) == self.batch_size:
             self.lines.clear()
             self.starts.zero_()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spikeaudio.vocoder.streaming import chosen_rows
+
 
 @dataclass
 class VocoderState:
@@ -41,6 +43,16 @@ class VocoderState:
         """Number of streams."""
         return self.starts.shape[0]
 
+    @property
+    def sizes(self) -> tuple[object, ...]:
+        """Channels of the convolutions, and shape of the open synthesis frames."""
+        return [context.shape[1] for context in self.contexts], tuple(self.overlap.shape[1:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the frames."""
+        return self.contexts[0].dtype
+
     def reset(self, rows: Sequence[int] | Tensor | None = None) -> None:
         """Forget the given rows' audio; with None or all rows the whole state is as new.
 
@@ -50,9 +62,7 @@ class VocoderState:
         Raises:
             ValueError: for a row that the state does not have.
         """
-        chosen = list(range(self.batch_size)) if rows is None else sorted({int(row) for row in rows})
-        if chosen and not 0 <= chosen[0] <= chosen[-1] < self.batch_size:
-            raise ValueError(f"rows must lie in 0..{self.batch_size - 1}, got {chosen}")
+        chosen = chosen_rows(rows, self.batch_size)
         for tensor in (self.overlap, self.envelope):
             tensor[chosen] = 0
         if len(chosen) == self.batch_size:

@@ -19,7 +19,6 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from vocos.heads import ISTFTHead
 from vocos.models import VocosBackbone
@@ -29,6 +28,7 @@ from vocos.spectral_ops import ISTFT
 from spikeaudio.audio import kimi_log_mel
 from spikeaudio.vocoder.configuration import VocosConfig
 from spikeaudio.vocoder.state import VocoderState
+from spikeaudio.vocoder.streaming import StreamingVocoder
 
 _CONTEXT_FRAMES = 6  # kernel of 7
 _MAX_MAGNITUDE = 1e2  # of the published head
@@ -43,7 +43,7 @@ _VOCOS_KEYS = {
 }
 
 
-class VocosVocoder(PreTrainedModel):
+class VocosVocoder(StreamingVocoder[VocoderState]):
     """Log-mel -> waveform.
 
     Args:
@@ -149,58 +149,13 @@ class VocosVocoder(PreTrainedModel):
         return [self.config.num_mels] + [self.config.hidden_size] * self.config.num_layers
 
     @property
+    def _sizes(self) -> tuple[object, ...]:
+        return self._context_channels, (self._open_hops, self.config.hop_length)
+
+    @property
     def _open_hops(self) -> int:
         """Hops of a synthesis frame that later frames still add to."""
         return -(-self.config.n_fft // self.config.hop_length) - 1
-
-    def forward(self, mel: Tensor) -> Tensor:
-        """Differentiable `decode`, for training: (B, num_mels, F) -> (B, N)."""
-        self._check_mel(mel)
-        return self._advance(mel, self.init_state(mel.shape[0]), last=True)
-
-    @torch.no_grad()
-    def decode(self, mel: Tensor) -> Tensor:
-        """Whole utterances: (B, num_mels, F) -> (B, N) float32.
-
-        Raises:
-            ValueError: for a mel of another shape, dtype or channel count, or with NaN or infinity.
-        """
-        self._check_mel(mel)
-        return self.step(mel, self.init_state(mel.shape[0]), last=True)
-
-    @torch.no_grad()
-    def step(self, mel: Tensor, state: VocoderState, last: bool = False) -> Tensor:
-        """Push the next frames of B streams; get the samples that they complete.
-
-        Args:
-            mel: (B, num_mels, f), any f >= 0.
-            state: from `init_state(B)`; updated in place.
-            last: these are the final frames of all streams; the held samples come out and the state is as new.
-
-        Returns:
-            (B, n) float32, n >= 0; the pieces of a stream joined are `decode` of its frames joined.
-
-        Raises:
-            ValueError: as `decode`; also if the state is of another batch size, dtype or model.
-        """
-        self._check_mel(mel)
-        if mel.shape[0] != state.batch_size:
-            raise ValueError(f"mel has {mel.shape[0]} rows, but the state was made for {state.batch_size}")
-        made = [context.shape[1] for context in state.contexts], state.overlap.shape[1:]
-        if made != (self._context_channels, (self._open_hops, self.config.hop_length)):
-            raise ValueError("the state was made by a vocoder of other sizes; make one with this model's init_state")
-        if state.contexts[0].dtype != mel.dtype:
-            raise ValueError(f"mel is {mel.dtype}, but the state was made for {state.contexts[0].dtype}")
-        if not torch.isfinite(mel).all():
-            raise ValueError("mel holds NaN or infinite values")
-        return self._advance(mel, state, last)
-
-    def _check_mel(self, mel: Tensor) -> None:
-        """Raise ValueError unless mel is (B, num_mels, F) in the weights' dtype."""
-        if mel.ndim != 3 or mel.shape[1] != self.config.num_mels or mel.shape[0] == 0:
-            raise ValueError(f"mel must be (B, {self.config.num_mels}, F) with B >= 1, got {tuple(mel.shape)}")
-        if mel.dtype != self.head.out.weight.dtype:
-            raise ValueError(f"mel must be {self.head.out.weight.dtype} like the weights, got {mel.dtype}")
 
     def _advance(self, mel: Tensor, state: VocoderState, last: bool) -> Tensor:
         """`step` without checks and with gradients."""
