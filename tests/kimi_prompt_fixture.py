@@ -50,6 +50,31 @@ class KnownRecordings:
         return torch.stack([torch.full_like(codes, index), torch.arange(len(codes)), codes], dim=1).float()
 
 
+def published_prompt_config(record: dict[str, Any]) -> SpikeAudioConfig:
+    """What a prompt depends on, from the fixture's ids."""
+    special, offset = record["special_token_ids"], record["kimia_token_offset"]
+    num_codes = 1 + max(map(max, record["audio_tokens_before_offset"].values()))
+    return SpikeAudioConfig(
+        prompt_format="kimi",
+        vocab_size=offset + num_codes,
+        num_text_tokens=min(special.values()),
+        audio_token_offset=offset,
+        num_audio_codes=num_codes,
+        audio_delay=record["audio_delay"],
+        audio_feature_dim=FEATURES,
+        pad_token_id=record["pad_id"],
+        blank_token_id=special["<|im_kimia_text_blank|>"],
+        text_eos_token_id=special["<|im_kimia_text_eos|>"],
+        media_begin_token_id=special["<|im_media_begin|>"],
+        media_end_token_id=special["<|im_media_end|>"],
+        msg_end_token_id=special["<|im_msg_end|>"],
+        user_start_token_id=special["<|im_kimia_user_msg_start|>"],
+        assistant_start_token_id=special["<|im_kimia_assistant_msg_start|>"],
+        speech_text_token_id=special["<|im_kimia_speech_ct_id|>"],
+        speech_both_token_id=special["<|im_kimia_speech_ctd_id|>"],
+    )
+
+
 class PromptFixture:
     """The records of ``kimi_prompt_format`` and a processor that reads their messages.
 
@@ -60,33 +85,13 @@ class PromptFixture:
 
     def __init__(self, folder: Path, recordings: Path) -> None:
         self.record: dict[str, Any] = json.loads((folder / "fixture.json").read_text())
-        special, offset = self.record["special_token_ids"], self.record["kimia_token_offset"]
         self.names = list(self.record["audio_tokens_before_offset"])
         self.codes: dict[str, list[int]] = self.record["audio_tokens_before_offset"]
         self.speech = KnownRecordings(list(self.codes.values()))
         self.folder = recordings
         for index, name in enumerate(self.names):
             save_audio(recordings / name, self.speech.wav(index), RATE)
-        num_codes = 1 + max(map(max, self.codes.values()))
-        self.config = SpikeAudioConfig(
-            prompt_format="kimi",
-            vocab_size=offset + num_codes,
-            num_text_tokens=min(special.values()),
-            audio_token_offset=offset,
-            num_audio_codes=num_codes,
-            audio_delay=self.record["audio_delay"],
-            audio_feature_dim=FEATURES,
-            pad_token_id=self.record["pad_id"],
-            blank_token_id=special["<|im_kimia_text_blank|>"],
-            text_eos_token_id=special["<|im_kimia_text_eos|>"],
-            media_begin_token_id=special["<|im_media_begin|>"],
-            media_end_token_id=special["<|im_media_end|>"],
-            msg_end_token_id=special["<|im_msg_end|>"],
-            user_start_token_id=special["<|im_kimia_user_msg_start|>"],
-            assistant_start_token_id=special["<|im_kimia_assistant_msg_start|>"],
-            speech_text_token_id=special["<|im_kimia_speech_ct_id|>"],
-            speech_both_token_id=special["<|im_kimia_speech_ctd_id|>"],
-        )
+        self.config = published_prompt_config(self.record)
         speech: Any = self.speech
         self.processor = SpikeAudioProcessor.of(self.config, byte_tokenizer(), speech, spell_out=False)
 

@@ -11,6 +11,7 @@ import torch
 
 from spikeaudio.prompt import build_example, build_prompt, spoken_text_ids
 from spikeaudio.prompt_layout import Answer, PromptLayout, Turn
+from tests.kimi_prompt_fixture import published_prompt_config
 
 BLANK, EOS, BEGIN, END, STOP, USER, ASSISTANT, CT, CTD, THINK = range(400, 410)
 LAYOUT = PromptLayout(2, 500, 100, BLANK, EOS, BEGIN, END, STOP, USER, ASSISTANT, CT, CTD)
@@ -108,22 +109,7 @@ def _published(case: dict[str, Any], fixture: dict[str, Any]) -> tuple[list[Turn
 def test_order_of_published_prompts(golden_dir: Callable[[str], Path]) -> None:
     """Equal to the published prompts wherever these close a user turn with a mode id, and a past answer is written."""
     fixture = json.loads((golden_dir("kimi_prompt_format") / "fixture.json").read_text())
-    special = fixture["special_token_ids"]
-    offset = fixture["kimia_token_offset"]
-    layout = PromptLayout(
-        audio_delay=fixture["audio_delay"],
-        audio_token_offset=offset,
-        num_audio_codes=1 + max(max(codes) for codes in fixture["audio_tokens_before_offset"].values()),
-        blank_token_id=special["<|im_kimia_text_blank|>"],
-        text_eos_token_id=special["<|im_kimia_text_eos|>"],
-        media_begin_token_id=special["<|im_media_begin|>"],
-        media_end_token_id=special["<|im_media_end|>"],
-        msg_end_token_id=special["<|im_msg_end|>"],
-        user_start_token_id=special["<|im_kimia_user_msg_start|>"],
-        assistant_start_token_id=special["<|im_kimia_assistant_msg_start|>"],
-        speech_text_token_id=special["<|im_kimia_speech_ct_id|>"],
-        speech_both_token_id=special["<|im_kimia_speech_ctd_id|>"],
-    )
+    layout = PromptLayout.of(published_prompt_config(fixture))
     modes = {layout.speech_text_token_id, layout.speech_both_token_id}
     compared = 0
     for name, case in fixture["inference"].items():
