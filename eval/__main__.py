@@ -8,12 +8,12 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-_VERBS = {
-    "run": "ask a model everything, and store what it says",
-    "score": "figures of a run, without a model",
-    "compare": "two runs, sample by sample",
-    "report": "tables and a page from scored runs",
-    "ls": "tasks and suites, and whether their data are there",
+_VERBS = {  # verb -> module with `add_arguments` and `main`, help
+    "run": ("eval.run.command", "ask a model everything, and store what it says"),
+    "score": ("eval.scores.command", "figures of a run, without a model"),
+    "compare": ("eval.scores.compare", "two runs, sample by sample"),
+    "report": ("eval.pages.command", "tables and a page from scored runs"),
+    "ls": ("eval.tasks.ls", "tasks and suites, and whether their data are there"),
 }
 
 
@@ -22,10 +22,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser("python -m eval", description="Evaluate audio models, reproducibly.")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for name, help_text in _VERBS.items():
+    for name, (path, help_text) in _VERBS.items():
         verb = verbs.add_parser(name, help=help_text, description=help_text)
         if arguments[:1] == [name]:  # a verb's module is imported only where it is used: --help is instant
-            module = importlib.import_module(f"eval.{name}")
+            module = importlib.import_module(path)
             module.add_arguments(verb)
             verb.set_defaults(main=module.main)
     args = parser.parse_args(arguments)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 REFERENCE_AUDIO = "reference_audio"  # key of `Sample.meta`: path of a recording of the right words
-CLOSED_DOMAIN = "closed_domain"  # the same: path of all that can be answered (`eval.closed_domain`)
+CLOSED_DOMAIN = "closed_domain"  # the same: path of all that can be answered (`eval.judges.closed_domain`)
 FILES = (REFERENCE_AUDIO, CLOSED_DOMAIN)
 PROMPT_AUDIO = "prompt_audio"  # the same: path of the voice to imitate
 KINDS, ARGUMENTS = "instruction_id_list", "kwargs"  # the same: IFEval's instructions, JSON as in its columns
@@ -65,7 +65,7 @@ class Prediction:
         pieces: of speech that came in pieces: (seconds from the request until the piece was there, its samples).
         offline: path of the same speech, made of the same codes at once, seen from the run folder; None: not made.
         turns: events of a simulated dialogue, in seconds of its clock, in which computing takes no time
-            (`eval.dialogue` lists their names).
+            (`eval.dialogue.conversation` lists their names).
     """
 
     task: str

@@ -21,10 +21,11 @@ import jiwer
 import torch
 from tqdm import tqdm
 
-from eval.speech_judge import pocketsphinx_transcribe
+from eval.judges.speech_judge import pocketsphinx_transcribe
 from spikeaudio import SpikeAudio
-from spikeaudio.audio import kimi_log_mel, resample
-from spikeaudio.data.corpus import PackedCorpus
+from spikeaudio.audio.mel import kimi_log_mel
+from spikeaudio.audio.samples import resample
+from spikeaudio.training.corpus import PackedCorpus
 
 HELD_OUT_VOICE, HELD_OUT_SPEAKER, TTS_VOICE = "flite_rms", "theo", "rh_bdl"
 AQA = {"instrument": "which instrument is this", "tempo": "is it fast or slow", "count": "how many notes are there"}

@@ -7,7 +7,7 @@ transformers' Auto classes find our models (see `registration`).
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from spikeaudio import registration
+from spikeaudio.loading import registration
 
 if TYPE_CHECKING:  # the same names as _MODULES, for type checkers and editors
     from spikeaudio.detokenizer.configuration import DetokenizerConfig as DetokenizerConfig
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the same names as _MODULES, for type checkers and editors
     from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration as SpikeAudioForConditionalGeneration
     from spikeaudio.lm.modeling import SpikeAudioModel as SpikeAudioModel
     from spikeaudio.pipeline import SpikeAudio as SpikeAudio
-    from spikeaudio.processing import SpikeAudioProcessor as SpikeAudioProcessor
+    from spikeaudio.prompt.processor import SpikeAudioProcessor as SpikeAudioProcessor
     from spikeaudio.spiking.config import GIFConfig as GIFConfig
     from spikeaudio.tokenizer.configuration import WhisperVQConfig as WhisperVQConfig
     from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer as SpeechTokenizer
@@ -42,7 +42,7 @@ _MODULES = {
     "SpikeAudioConfig": "spikeaudio.lm.configuration",
     "SpikeAudioForConditionalGeneration": "spikeaudio.lm.modeling",
     "SpikeAudioModel": "spikeaudio.lm.modeling",
-    "SpikeAudioProcessor": "spikeaudio.processing",
+    "SpikeAudioProcessor": "spikeaudio.prompt.processor",
     "VocosConfig": "spikeaudio.vocoder.configuration",
     "VocosVocoder": "spikeaudio.vocoder.vocos",
     "WhisperFeatureEncoder": "spikeaudio.lm.audio_encoder",

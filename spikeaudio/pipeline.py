@@ -20,21 +20,22 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature
 
-from spikeaudio.answers import Reply, Speech
-from spikeaudio.audio import resample, save_audio
+from spikeaudio.audio.files import save_audio
+from spikeaudio.audio.samples import resample
+from spikeaudio.audio.segmentation import split_at_pauses
 from spikeaudio.checkpoint import DETOKENIZER, VOCODER, missing_parts
-from spikeaudio.checkpoint_reader import read_checkpoint
-from spikeaudio.contract import check_parts
 from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
-from spikeaudio.messages import Audio, Messages, is_batch, load_recording
-from spikeaudio.processing import SpikeAudioProcessor
-from spikeaudio.raw_audio import SAMPLING_RATE
-from spikeaudio.reading import read_aloud, sentences_of
-from spikeaudio.segmentation import split_at_pauses
-from spikeaudio.speech_decoder import SpeechDecoder, VoicePrompt
-from spikeaudio.spiking.cache import cache_for
-from spikeaudio.streaming import AudioEvent, AudioTextStreamer, Event, PauseEvent
+from spikeaudio.loading.contract import check_parts
+from spikeaudio.loading.reader import read_checkpoint
+from spikeaudio.prompt.messages import Audio, Messages, is_batch, load_recording
+from spikeaudio.prompt.processor import SpikeAudioProcessor
+from spikeaudio.prompt.raw_audio import SAMPLING_RATE
+from spikeaudio.speech.decoder import SpeechDecoder, VoicePrompt
+from spikeaudio.speech.reading import read_aloud, sentences_of
+from spikeaudio.speech.result import Reply, Speech
+from spikeaudio.speech.streamer import AudioEvent, AudioTextStreamer, Event, PauseEvent
+from spikeaudio.spiking.layers.cache import cache_for
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 
 _BATCH_PIECES = 16

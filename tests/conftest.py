@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.checkpoint_fixture import thinking_checkpoint, tiny_checkpoint  # noqa: F401 (fixtures)
+from tests.fixtures.checkpoint import thinking_checkpoint, tiny_checkpoint  # noqa: F401 (fixtures)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GOLDEN = Path(os.environ.get("SPIKEAUDIO_GOLDEN", REPOSITORY / "tests" / "golden"))

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from spikeaudio import SpikeAudio
-from spikeaudio.audio import load_audio, resample
-from spikeaudio.demo import SAMPLES, SENTENCE
+from spikeaudio.audio.files import load_audio
+from spikeaudio.audio.samples import resample
+from spikeaudio.cli.demo import SAMPLES, SENTENCE
 
 CLIPS = {name: notes for name, notes in json.loads((SAMPLES / "samples.json").read_text()).items()}
 QUESTIONS = [name for name, notes in CLIPS.items() if "answer" in notes]

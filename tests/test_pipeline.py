@@ -9,11 +9,11 @@ import pytest
 import soundfile
 import torch
 
-from spikeaudio.audio import resample
+from spikeaudio.audio.samples import resample
 from spikeaudio.lm.generation import LegalTokens, stop_token_ids
 from spikeaudio.pipeline import SpikeAudio
-from spikeaudio.prompt import spoken_text_ids
-from spikeaudio.streaming import AudioEvent, PauseEvent, TextEvent
+from spikeaudio.prompt.conversation import spoken_text_ids
+from spikeaudio.speech.streamer import AudioEvent, PauseEvent, TextEvent
 
 RATE = 16000
 

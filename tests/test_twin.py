@@ -7,7 +7,7 @@ import pytest
 
 from spikeaudio import SpikeAudio
 from spikeaudio.spiking.conversion import spiking_layers
-from spikeaudio.spiking.linear import PackedSpikingLinear
+from spikeaudio.spiking.layers.linear import PackedSpikingLinear
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ import soundfile
 from eval.adapters.adapter import Answer, Request, Unavailable
 from eval.adapters.http_client import HttpClient
 from eval.task import Job
-from spikeaudio.audio import check_wav, load_audio
+from spikeaudio.audio.files import load_audio
+from spikeaudio.audio.samples import check_wav
 
 _HEARING_HZ = 16000
 _VOICE = "alloy"

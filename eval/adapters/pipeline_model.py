@@ -21,7 +21,7 @@ from transformers.models.auto import modeling_auto as auto
 from eval.adapters.adapter import Answer, Request
 from eval.adapters.weights import checkpoint_digest, model_folder
 from eval.task import Job
-from spikeaudio.audio import load_audio
+from spikeaudio.audio.files import load_audio
 
 _TRANSCRIBE = "Please transcribe the spoken content into written text."  # as Kimi-Audio-Evalkit asks
 _LONG_SECONDS = 30.0  # Whisper's window; longer recordings need timestamps

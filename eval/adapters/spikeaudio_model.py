@@ -12,14 +12,14 @@ from eval.adapters.adapter import Answer, Request, Unavailable
 from eval.adapters.weights import checkpoint_digest
 from eval.task import Job
 from spikeaudio import SpikeAudio
-from spikeaudio.audio import load_audio
+from spikeaudio.audio.files import load_audio
 from spikeaudio.checkpoint import DETOKENIZER, SPEECH_TOKENIZER, VOCODER, missing_parts
+from spikeaudio.neuromorphic.energy import HOROWITZ_45NM, compute_energy
+from spikeaudio.speech.streamer import AudioEvent, Event, PauseEvent, TextEvent
 from spikeaudio.spiking.config import QUANT_METHOD
 from spikeaudio.spiking.conversion import spiking_layers
 from spikeaudio.spiking.counting import ModelCount, counting
-from spikeaudio.spiking.energy import HOROWITZ_45NM, compute_energy
-from spikeaudio.spiking.linear import PackedSpikingLinear
-from spikeaudio.streaming import AudioEvent, Event, PauseEvent, TextEvent
+from spikeaudio.spiking.layers.linear import PackedSpikingLinear
 
 _HEARING_HZ = 16000
 _FIRST_LAYER = ".layers.0.self_attn.q_proj"  # every position passes it once

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from eval.benchmarks.kimi_reference import KimiReferenceStream, KimiSchedule
 from spikeaudio import BigVGAN, BigVGANConfig, DetokenizerConfig, FlowMatchingDetokenizer, VocosConfig, VocosVocoder
-from spikeaudio.speech_decoder import CODES_PER_SECOND
+from spikeaudio.speech.decoder import CODES_PER_SECOND
 
 WARM_UP = 2  # chunks
 CHUNK = 30  # codes

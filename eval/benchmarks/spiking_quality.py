@@ -3,11 +3,11 @@
     uv run python -m eval.benchmarks.spiking_quality --train TRAIN.jsonl --test TEST.jsonl [--outliers] [--quick]
     [--model checkpoints/spikeaudio-tiny] [--steps 600] [--spiking CHECKPOINT] [--rows REGEX] [--json OUT]
 
-Examples are those of :mod:`spikeaudio.data.examples` (recipes/tiny/make_examples.py draws them): TRAIN calibrates and
-trains, TEST measures. Gaps are relative to the dense model on the same examples, with their paired standard errors;
+Examples are those of :mod:`spikeaudio.training.examples` (recipes/tiny/make_examples.py draws them): TRAIN calibrates
+and trains, TEST measures. Gaps are relative to the dense model on the same examples, with their paired standard errors;
 WER is that of the transcription requests among them, and so is its difference to the dense model's. `--outliers`
 first gives the dense model constant outlier channels that leave its function as it is
-(`spikeaudio.spiking.outliers`): a tiny model has none of its own. `--spiking` adds a finished checkpoint of
+(`spikeaudio.spiking.transforms.outliers`): a tiny model has none of its own. `--spiking` adds a finished checkpoint of
 `spikeaudio spike`.
 """
 
@@ -27,15 +27,22 @@ import jiwer
 import torch
 
 from spikeaudio import SpikeAudio
-from spikeaudio.data.examples import ModelExample, batched, read_examples
-from spikeaudio.spike import SpikeSettings, calibration_inputs, convert, example_reader, load_model, pad_token_id
-from spikeaudio.spiking.calibration import calibrate
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.counting import counting
-from spikeaudio.spiking.outliers import inject_outliers
-from spikeaudio.spiking.preparation import Preparation
+from spikeaudio.spiking.preparation.calibration import calibrate
+from spikeaudio.spiking.preparation.settings import Preparation
 from spikeaudio.spiking.preset import preset
+from spikeaudio.spiking.transforms.outliers import inject_outliers
+from spikeaudio.training.examples import ModelExample, batched, read_examples
 from spikeaudio.training.perplexity import StreamLoss, stream_losses
+from spikeaudio.training.spike import (
+    SpikeSettings,
+    calibration_inputs,
+    convert,
+    example_reader,
+    load_model,
+    pad_token_id,
+)
 
 SALIENT = {"salient_share": 0.1}
 ROTATED = {"rotate": True}

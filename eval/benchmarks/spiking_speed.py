@@ -4,7 +4,7 @@
 
 Every row is one linear layer, quantization of its inputs included, against `F.linear` in bfloat16 and float32 on the
 same inputs: above 1 the spiking form is faster. "packed" unpacks its weights for every call, as a model from
-transformers' `from_pretrained` does; "kept" has them unpacked in memory (`spikeaudio.spiking.operand`), as
+transformers' `from_pretrained` does; "kept" has them unpacked in memory (`spikeaudio.spiking.layers.operand`), as
 `SpikeAudio.from_pretrained` arranges for small models; "events" adds weight columns where a spike is. The last line
 compares a dense checkpoint with its spiking twin: steps per second of the whole language model, one token at a time,
 in float32. Machines are noisy: compare ratios, not times.
@@ -25,11 +25,11 @@ from transformers import DynamicCache
 
 from spikeaudio import SpikeAudio
 from spikeaudio.spiking.conversion import keep_unpacked, spiking_layers
-from spikeaudio.spiking.execution import event_driven
-from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
-from spikeaudio.spiking.operand import UnpackedRows
+from spikeaudio.spiking.kernels.execution import event_driven
+from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.layers.operand import UnpackedRows
 from spikeaudio.spiking.preset import preset
-from spikeaudio.spiking.weight_grid import fitted_grid
+from spikeaudio.spiking.weights.weight_grid import fitted_grid
 
 LAYERS = {"tiny, q": (192, 192), "tiny, gate": (192, 640), "tiny, down": (640, 192), "7B, gate": (3584, 18944)}
 TOKENS = {"decode": 1, "prefill": 256}

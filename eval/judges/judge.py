@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from eval.judgements import Judgements, digest
+from eval.judges.judgements import Judgements, digest
 
 _SCORE = re.compile(r"(?:(?:score|rating)\s*[:=]?\s*)?\**(\d+)\**(?:\s*/\s*\d+)?\.?", re.I)
 

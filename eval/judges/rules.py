@@ -1,7 +1,7 @@
 """The judge that needs no model: right is what equals a reference after normalization."""
 
 from eval.judges.judge import Scale, prompt_hash
-from eval.right_answer import is_right
+from eval.texts.right_answer import is_right
 
 
 class Rules:

@@ -1,9 +1,9 @@
 """Whether the written answer is right."""
 
-from eval.case import Case
+from eval.metrics.case import Case
 from eval.metrics.count import Count
 from eval.metrics.error_rate import written
-from eval.right_answer import is_right
+from eval.texts.right_answer import is_right
 
 
 def exact_match(case: Case) -> Count:

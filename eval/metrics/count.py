@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from eval.case import Case
+from eval.metrics.case import Case
 
 
 class NotMeasurable(Exception):

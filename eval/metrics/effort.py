@@ -1,6 +1,6 @@
 """What an answer took: time, which differs from run to run, and counted operations, which do not."""
 
-from eval.case import Case
+from eval.metrics.case import Case
 from eval.metrics.count import Count
 
 # Sums in `Prediction.costs` that NeuroBench (arXiv:2304.04640) has a name for; it gives them per sample.

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from eval.case import Case
+from eval.metrics.case import Case
 from eval.metrics.count import Count
-from eval.normalization import counted_characters, counted_units
+from eval.texts.normalization import counted_characters, counted_units
 
 
 def word_errors(references: Sequence[str], hypothesis: str | None, language: str = "en") -> Count:

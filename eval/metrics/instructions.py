@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from eval import sample as keys
-from eval.case import Case
+from eval.metrics.case import Case
 from eval.metrics.count import Count, Metric
 from eval.sample import Sample
 

@@ -1,7 +1,7 @@
 """A judge's grade of the written answer."""
 
-from eval.case import Case
 from eval.judges.judge import Judge, judge_answer
+from eval.metrics.case import Case
 from eval.metrics.count import Count, Metric
 
 

@@ -9,7 +9,7 @@ no refusal. A rule is a rule: whoever wants a model's judgement gives the task `
 
 import re
 
-from eval.case import Case
+from eval.metrics.case import Case
 from eval.metrics.count import Count
 
 _NOT = r"(?:not|n't|never)"

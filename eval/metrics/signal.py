@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.case import Case
-from eval.judgements import digest
+from eval.judges.judgements import digest
+from eval.metrics.case import Case
 from eval.metrics.count import Count
 
 SAMPLING_RATE = 16000
@@ -126,6 +126,6 @@ def copy_pesq(case: Case) -> Count | None:
 
 def load(path: Path) -> NDArray[np.float32]:
     """A recording, (N,) at 16 kHz."""
-    from spikeaudio.audio import load_audio
+    from spikeaudio.audio.files import load_audio
 
     return np.asarray(load_audio(path, SAMPLING_RATE), dtype=np.float32)

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.case import Case
-from eval.judgements import digest
+from eval.judges.judgements import digest
+from eval.metrics.case import Case
 from eval.metrics.count import Count, NotMeasurable
 from eval.metrics.signal import SAMPLING_RATE, load
 from eval.sample import PROMPT_AUDIO

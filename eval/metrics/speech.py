@@ -1,18 +1,18 @@
 """What an independent ear makes of spoken answers.
 
-The ear is pocketsphinx (`eval.speech_judge`). It is weak: what it makes of speech output means something only beside
-what it makes of recordings of the same words, the figures ``ear_wer`` and ``ear_accuracy``. Where a sample names all
-that can be answered (`eval.closed_domain`), the ear listens within that.
+The ear is pocketsphinx (`eval.judges.speech_judge`). It is weak: what it makes of speech output means something only
+beside what it makes of recordings of the same words, the figures ``ear_wer`` and ``ear_accuracy``. Where a sample
+names all that can be answered (`eval.judges.closed_domain`), the ear listens within that.
 """
 
 from pathlib import Path
 
-from eval.case import Case
-from eval.closed_domain import ClosedDomain
-from eval.judgements import Judgements, digest
+from eval.judges.closed_domain import ClosedDomain
+from eval.judges.judgements import Judgements, digest
+from eval.metrics.case import Case
 from eval.metrics.count import Count, NotMeasurable
 from eval.metrics.error_rate import word_errors, written
-from eval.right_answer import is_right
+from eval.texts.right_answer import is_right
 
 
 def hear(path: Path, judgements: Judgements, domain: ClosedDomain | None = None) -> str:
@@ -107,7 +107,7 @@ def _ear(judgements: Judgements, domain: ClosedDomain | None) -> str:
 
 
 def _listen(path: Path, domain: ClosedDomain | None) -> str:
-    from eval.speech_judge import JUDGE_SAMPLING_RATE, pocketsphinx_transcribe
-    from spikeaudio.audio import load_audio
+    from eval.judges.speech_judge import JUDGE_SAMPLING_RATE, pocketsphinx_transcribe
+    from spikeaudio.audio.files import load_audio
 
     return pocketsphinx_transcribe(load_audio(path, JUDGE_SAMPLING_RATE), domain)

@@ -1,4 +1,5 @@
-"""How speech that came in pieces would have been heard (`eval.streaming`); nothing of speech that came whole."""
+"""How speech that came in pieces would have been heard (`eval.dialogue.streaming`); nothing of speech that came
+whole."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -7,9 +8,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from eval.case import Case
+from eval.dialogue.streaming import Playback, Seams, flux_at_joins, joins, play, seams
+from eval.metrics.case import Case
 from eval.metrics.count import Count
-from eval.streaming import Playback, Seams, flux_at_joins, joins, play, seams
 
 
 def stalls(case: Case) -> Count | None:

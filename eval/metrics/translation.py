@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from eval.case import Case
+from eval.metrics.case import Case
 from eval.metrics.count import Count, Formula, Metric
 from eval.metrics.error_rate import written
-from eval.normalization import COUNTED_BY_CHARACTER
+from eval.texts.normalization import COUNTED_BY_CHARACTER
 
 _TOKENS = {"zh": "zh", "ja": "char", "yue": "zh", "th": "char", "lo": "char", "my": "char"}  # else 13a, as WMT has it
 

@@ -1,11 +1,11 @@
-"""Taking turns: figures of simulated dialogues (`eval.dialogue`), in seconds of their own clock.
+"""Taking turns: figures of simulated dialogues (`eval.dialogue.conversation`), in seconds of their own clock.
 
 The questions are those of Full-Duplex-Bench (arXiv:2503.04721): does the model take the turn, how soon, does it leave
 the user's pauses alone, how soon does it stop. What computing takes is in none of them: see ``first_audio_seconds``.
 """
 
-from eval.case import Case
-from eval.dialogue import PATIENCE_SECONDS
+from eval.dialogue.conversation import PATIENCE_SECONDS
+from eval.metrics.case import Case
 from eval.metrics.count import Count
 
 PAUSE = "pause_seconds"  # key of `Sample.meta`: how long the user pauses within the question

@@ -1,7 +1,7 @@
 """Questions about recordings: speech, sounds, scenes. Multiple choice but for ClothoAQA."""
 
-from eval.rows import VOICEBENCH
 from eval.task import Task
+from eval.tasks.rows import VOICEBENCH
 from eval.tasks.source import HubDataset, Source
 
 _EVALKIT = "the script data/download_benchmark.py of Kimi-Audio-Evalkit writes its JSON Lines ({})."

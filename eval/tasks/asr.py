@@ -1,8 +1,8 @@
 """Speech recognition: word error rates, character error rates for Chinese."""
 
-from eval.importers import fsdd
-from eval.rows import Columns
 from eval.task import Task
+from eval.tasks.importers import fsdd
+from eval.tasks.rows import Columns
 from eval.tasks.source import CONVERTED, HubDataset, Reader, Source
 
 _EVALKIT = "the script data/download_benchmark.py of Kimi-Audio-Evalkit downloads it and writes {}."

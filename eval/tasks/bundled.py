@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from eval.manifest import seen_from_here
 from eval.task import Job, Task
+from eval.tasks.manifest import seen_from_here
 from eval.tasks.source import BundledSource
 
 FOLDER = Path(__file__).resolve().parent.parent / "bundled"

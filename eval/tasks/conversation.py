@@ -1,8 +1,8 @@
 """Spoken questions, answered in writing and, by models that speak, aloud."""
 
-from eval.rows import VOICEBENCH, Columns
 from eval.sample import ARGUMENTS, KINDS
 from eval.task import Task
+from eval.tasks.rows import VOICEBENCH, Columns
 from eval.tasks.source import HubDataset, Source
 
 _PROMPTED = Columns(references=None, meta=("prompt",))

@@ -1,6 +1,6 @@
 """Where a task's samples are from: a folder of the user's, the repository, or a dataset of the Hub.
 
-    DATA/<task>/manifest.jsonl    our own form (eval.manifest)
+    DATA/<task>/manifest.jsonl    our own form (eval.tasks.manifest)
     DATA/<task>/*.jsonl           Kimi-Audio-Evalkit
     DATA/<task>/*.lst             seed-tts-eval
     DATA/<task>/*.csv             Open ASR Leaderboard
@@ -17,11 +17,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from eval.importers import kimi_evalkit, open_asr, seed_tts_eval
-from eval.manifest import read_samples
-from eval.rows import Columns, load_rows, paired_rows, row_samples
 from eval.sample import Sample
 from eval.task import Job
+from eval.tasks.importers import kimi_evalkit, open_asr, seed_tts_eval
+from eval.tasks.manifest import read_samples
+from eval.tasks.rows import Columns, load_rows, paired_rows, row_samples
 
 Reader = Callable[[Path, Job], list[Sample]]
 _READERS: tuple[tuple[str, Reader], ...] = (

@@ -1,7 +1,7 @@
 """Speech in one language, to be written in another: BLEU and chrF of the corpus."""
 
-from eval.rows import Columns
 from eval.task import Task
+from eval.tasks.rows import Columns
 from eval.tasks.source import CONVERTED, HubDataset, Source
 
 _REQUEST = "Translate the speech into {}."

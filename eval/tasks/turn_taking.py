@@ -1,10 +1,10 @@
-"""Taking turns: questions with a pause or without, in a simulated dialogue (`eval.dialogue`)."""
+"""Taking turns: questions with a pause or without, in a simulated dialogue (`eval.dialogue.conversation`)."""
 
 from pathlib import Path
 
-from eval.manifest import seen_from_here
 from eval.task import Task
 from eval.tasks.bundled import FOLDER
+from eval.tasks.manifest import seen_from_here
 from eval.tasks.source import BundledSource
 
 TASKS = (

@@ -24,8 +24,8 @@ from augmentation import change_speed
 from tqdm import tqdm
 
 from spikeaudio import SpeechTokenizer, WhisperVQEncoder
-from spikeaudio.data.corpus import PackedCorpus
 from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, whisper_log_mel
+from spikeaudio.training.corpus import PackedCorpus
 
 VERSIONS = {"digit": 6}  # renderings of a training clip by kind: a digit takes half a second, and few people spoke them
 OTHER_VERSIONS = 2

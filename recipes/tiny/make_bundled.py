@@ -16,7 +16,7 @@ import soundfile
 from questions import facts
 from train_lm import NUMBERS, TTS_VOICE
 
-from spikeaudio.data.corpus import PackedCorpus
+from spikeaudio.training.corpus import PackedCorpus
 
 RATE = 16000
 HELD_OUT_VOICE = "flite_rms"

@@ -3,12 +3,12 @@
     python recipes/tiny/make_examples.py --corpus DIR --out DIR [--number 3000] [--split train] [--disturbed SHARE]
     [--unheard NUMBER --teacher CHECKPOINT] | --transcriptions
 
-Writes `examples.jsonl` (:mod:`spikeaudio.data.examples`) and the recordings that it names, as 16-bit wav files. Most of
-those to train on are new renderings (speed, gain, noise): what the language model says of clips that it knows by heart
-teaches a student little about others. `--unheard` adds so many sentences that no model was trained on, with what the
-teacher writes when it hears them instead of their words (sequence-level distillation, Kim and Rush, arXiv:1606.07947):
-a student learns to follow it where its own decoding leads, errors included. `--transcriptions` writes every recording
-of words of the split once, to be transcribed, instead of drawing: for word error rates.
+Writes `examples.jsonl` (:mod:`spikeaudio.training.examples`) and the recordings that it names, as 16-bit wav files.
+Most of those to train on are new renderings (speed, gain, noise): what the language model says of clips that it knows
+by heart teaches a student little about others. `--unheard` adds so many sentences that no model was trained on, with
+what the teacher writes when it hears them instead of their words (sequence-level distillation, Kim and Rush,
+arXiv:1606.07947): a student learns to follow it where its own decoding leads, errors included. `--transcriptions`
+writes every recording of words of the split once, to be transcribed, instead of drawing: for word error rates.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from train_lm import (
 )
 
 from spikeaudio import SpikeAudio
-from spikeaudio.data.corpus import PackedCorpus
+from spikeaudio.training.corpus import PackedCorpus
 
 RATE = 16000
 LONGEST_SECONDS = 12.0

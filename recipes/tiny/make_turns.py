@@ -14,9 +14,9 @@ import numpy as np
 import soundfile
 import torch
 
-from eval.dialogue import room, sounding
-from eval.manifest import read_samples, write_samples
-from spikeaudio.audio import load_audio
+from eval.dialogue.conversation import room, sounding
+from eval.tasks.manifest import read_samples, write_samples
+from spikeaudio.audio.files import load_audio
 
 RATE = 16000
 PAUSES = (None, 0.4, 0.8)  # seconds

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from spikeaudio import DetokenizerConfig, FlowMatchingDetokenizer, SpeechTokenizer
-from spikeaudio.audio import kimi_log_mel
-from spikeaudio.data.corpus import PackedCorpus
+from spikeaudio.audio.mel import kimi_log_mel
+from spikeaudio.training.corpus import PackedCorpus
 from spikeaudio.training.ema import WeightAverage
 from spikeaudio.training.loop import TrainConfig, train
 

@@ -28,8 +28,8 @@ from safetensors.torch import load_file
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from spikeaudio import SpeechTokenizer, SpikeAudioConfig, SpikeAudioForConditionalGeneration, SpikeAudioProcessor
-from spikeaudio.data.corpus import PackedCorpus
-from spikeaudio.prompt import build_example
+from spikeaudio.prompt.conversation import build_example
+from spikeaudio.training.corpus import PackedCorpus
 from spikeaudio.training.loop import TrainConfig, train
 
 TASKS = {"asr": 0.48, "tts": 0.19, "chat": 0.13, "text": 0.06, "aqa": 0.14}

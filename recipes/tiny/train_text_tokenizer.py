@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from spikeaudio.data.corpus import PackedCorpus
+from spikeaudio.training.corpus import PackedCorpus
 
 TEXT_IDS, CONTROL_IDS = 448, 64
 CONTROL = [

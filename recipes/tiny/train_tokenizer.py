@@ -25,12 +25,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
 
-from spikeaudio.data.corpus import PackedCorpus
 from spikeaudio.tokenizer.configuration import WhisperVQConfig
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, whisper_log_mel
+from spikeaudio.training.corpus import PackedCorpus
 from spikeaudio.training.loop import TrainConfig, train
-from spikeaudio.training.tokenizer_objective import TokenizerTrainer, greedy_decode, read, spell
+from spikeaudio.training.objectives.tokenizer import TokenizerTrainer, greedy_decode, read, spell
 
 logger = logging.getLogger(__name__)
 

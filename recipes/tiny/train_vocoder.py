@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from spikeaudio.audio import kimi_log_mel
-from spikeaudio.data.corpus import PackedCorpus
+from spikeaudio.audio.mel import kimi_log_mel
+from spikeaudio.training.corpus import PackedCorpus
 from spikeaudio.training.loop import TrainConfig, train
-from spikeaudio.training.vocoder_objective import VocoderObjective
+from spikeaudio.training.objectives.vocoder import VocoderObjective
 from spikeaudio.vocoder.configuration import VocosConfig
 from spikeaudio.vocoder.vocos import VocosVocoder
 

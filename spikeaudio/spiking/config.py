@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from spikeaudio.spiking.affine import AffineNeuron
-from spikeaudio.spiking.elastic import ElasticNeuron
-from spikeaudio.spiking.hadamard import OnlineHadamard
-from spikeaudio.spiking.neuron import GIFNeuron, SpikingNeuron
-from spikeaudio.spiking.outliers import MeanShift
-from spikeaudio.spiking.packing import packed_width
-from spikeaudio.spiking.steps import BitSteps, RadixSteps, StepCode, UnarySteps
-from spikeaudio.spiking.threshold import MeanThreshold, PeakThreshold, Threshold
+from spikeaudio.spiking.neurons.affine import AffineNeuron
+from spikeaudio.spiking.neurons.elastic import ElasticNeuron
+from spikeaudio.spiking.neurons.neuron import GIFNeuron, SpikingNeuron
+from spikeaudio.spiking.neurons.steps import BitSteps, RadixSteps, StepCode, UnarySteps
+from spikeaudio.spiking.neurons.threshold import MeanThreshold, PeakThreshold, Threshold
+from spikeaudio.spiking.transforms.hadamard import OnlineHadamard
+from spikeaudio.spiking.transforms.outliers import MeanShift
+from spikeaudio.spiking.weights.packing import packed_width
 
 QUANT_METHOD = "gif"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -47,7 +47,7 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         rotate: whether R1 and R2 are fused into the weights (adaptors then end in a linear layer) and every down
             projection has R4, an online Hadamard rotation, in front of its neuron.
         attention: whether queries, keys, values and attention weights spike, too, causally
-            (:mod:`spikeaudio.spiking.attention`); a cache may then hold counts (`cache.SpikingCache`).
+            (:mod:`spikeaudio.spiking.layers.attention`); a cache may then hold counts (`cache.SpikingCache`).
         shift: whether a mean is taken off before every neuron; every spiking layer then has a bias.
         layer_quanta: `quanta` of single layers by name, where calibration searched for it.
         packed: whether weights are integers already; calibration sets it.

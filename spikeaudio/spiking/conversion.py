@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from spikeaudio.spiking.attention import set_attention
 from spikeaudio.spiking.config import GIFConfig
-from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
-from spikeaudio.spiking.operand import KeptCodes
-from spikeaudio.spiking.rotation import end_in_linear
+from spikeaudio.spiking.layers.attention import set_attention
+from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.layers.operand import KeptCodes
+from spikeaudio.spiking.transforms.rotation import end_in_linear
 
 _ROWS_AT_ONCE = 1024  # of a transform's matrix in float64
 
@@ -25,7 +25,7 @@ def to_spiking(model: nn.Module, config: GIFConfig) -> int:
     """Put a neuron in front of every layer that `config` names; weights stay as they are.
 
     Where `config.prepared`, the model gets empty places for everything that its checkpoint holds: load it next. To
-    prepare the weights of a dense model, call `spikeaudio.spiking.calibration.calibrate` instead.
+    prepare the weights of a dense model, call `spikeaudio.spiking.preparation.calibration.calibrate` instead.
 
     Returns:
         The number of layers.
@@ -89,7 +89,7 @@ def keep_unpacked(model: nn.Module) -> None:
     """Let packed layers keep their weights unpacked from the first call on: faster, the same numbers, more memory.
 
     For models whose weights fit in memory several times over (`unpacked_bytes`). Checkpoints stay packed, copies of the
-    model begin packed; what changed or moved is unpacked again (see `spikeaudio.spiking.operand`).
+    model begin packed; what changed or moved is unpacked again (see `spikeaudio.spiking.layers.operand`).
     """
     for _, layer in spiking_layers(model):
         if isinstance(layer, PackedSpikingLinear):

@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from spikeaudio.spiking.attention import NAME, on_attention
-from spikeaudio.spiking.cache import SpikingCacheLayer
-from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
-from spikeaudio.spiking.planes import Plane
+from spikeaudio.spiking.layers.attention import NAME, on_attention
+from spikeaudio.spiking.layers.cache import SpikingCacheLayer
+from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.neurons.planes import Plane
 
 _BITS = 16  # a count of GIF or SpikingBrain needs fewer
 

@@ -7,7 +7,8 @@
 | w4a8 | 4 bits | two steps of 15 levels, base 16; a token's peak gets the largest count | 255 |
 | ternary | -1, 0, 1 in groups of 64 inputs | as w4a4 | 7 |
 
-All of them rotate (R1, R2, R4) and shift first, which takes outliers away; see :mod:`spikeaudio.spiking.calibration`.
+All of them rotate (R1, R2, R4) and shift first, which takes outliers away; see
+:mod:`spikeaudio.spiking.preparation.calibration`.
 """
 
 from typing import Any

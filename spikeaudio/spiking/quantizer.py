@@ -30,7 +30,7 @@ class GIFQuantizer(HfQuantizer):  # type: ignore[misc]
         if not self.pre_quantized and self.quantization_config.prepared:
             raise ValueError(
                 "a dense checkpoint is not rotated, shifted or packed: load it without quantization_config and "
-                "prepare it with spikeaudio.spiking.calibration.calibrate"
+                "prepare it with spikeaudio.spiking.preparation.calibration.calibrate"
             )
 
     def _process_model_before_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:

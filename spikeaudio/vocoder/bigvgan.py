@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from spikeaudio.audio import kimi_log_mel
+from spikeaudio.audio.mel import kimi_log_mel
 from spikeaudio.vocoder.configuration import BigVGANConfig
 from spikeaudio.vocoder.piece import LineState, Piece
 from spikeaudio.vocoder.streaming import StreamingVocoder

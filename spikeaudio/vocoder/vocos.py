@@ -25,7 +25,7 @@ from vocos.models import VocosBackbone
 from vocos.modules import ConvNeXtBlock
 from vocos.spectral_ops import ISTFT
 
-from spikeaudio.audio import kimi_log_mel
+from spikeaudio.audio.mel import kimi_log_mel
 from spikeaudio.vocoder.configuration import VocosConfig
 from spikeaudio.vocoder.state import VocoderState
 from spikeaudio.vocoder.streaming import StreamingVocoder

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from spikeaudio.detokenizer.dit import DiT
 from spikeaudio.detokenizer.flow_matching import CLEAN_TAU, euler, euler_grid, integer_time, naive_euler_grid
-from spikeaudio.kimi.weight_names import DETOKENIZER
+from spikeaudio.loading.kimi.weight_names import DETOKENIZER
 
 FIXTURE = "detok_dit_tiny"
 GRIDS = {"neural_ode_euler": euler_grid, "naive_euler": naive_euler_grid}

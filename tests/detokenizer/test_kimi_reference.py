@@ -15,8 +15,8 @@ from spikeaudio.detokenizer.configuration import DetokenizerConfig
 from spikeaudio.detokenizer.dit import DiT
 from spikeaudio.detokenizer.modeling import FlowMatchingDetokenizer
 from spikeaudio.detokenizer.noise import frame_noise
-from spikeaudio.kimi.configuration import vocoder_config
-from spikeaudio.kimi.weight_names import DETOKENIZER
+from spikeaudio.loading.kimi.configuration import vocoder_config
+from spikeaudio.loading.kimi.weight_names import DETOKENIZER
 from spikeaudio.vocoder.bigvgan import BigVGAN, fold_weight_norm
 from spikeaudio.vocoder.configuration import BigVGANConfig
 

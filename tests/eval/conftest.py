@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from eval.manifest import write_samples
 from eval.sample import Sample
+from eval.tasks.manifest import write_samples
 
 
 def write_tone(path: Path, seconds: float = 0.4, rate: int = 16000, channels: int = 1, hertz: float = 440.0) -> Path:

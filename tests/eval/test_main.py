@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from eval.__main__ import main
-from eval.store import read_predictions
+from eval.run.store import read_predictions
 from tests.eval.conftest import write_tone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def lasting(out: Path) -> dict:
 # Kills its own process in the middle of the sixth line: record and samples are written before.
 KILLED = """
 import os, signal, sys
-from eval import store
+from eval.run import store
 from eval.__main__ import main
 whole, written = store._write_through, []
 def half(file, content):

@@ -9,11 +9,11 @@ from torch import Tensor
 from spikeaudio.lm import LegalTokens
 from spikeaudio.lm.generation import stop_token_ids
 from spikeaudio.lm.streams import IGNORED
-from spikeaudio.prompt import build_example, build_prompt, layout_of
-from spikeaudio.prompt_batch import batch_prompts
-from spikeaudio.prompt_layout import Segment, Streams
+from spikeaudio.prompt.batch import batch_prompts
+from spikeaudio.prompt.conversation import build_example, build_prompt, layout_of
+from spikeaudio.prompt.layout import Segment, Streams
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokens
-from tests.kimi_llm_fixture import KimiFixture, everything, generate
+from tests.fixtures.kimi_llm import KimiFixture, everything, generate
 
 pytestmark = pytest.mark.golden
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.kimi_llm_fixture import KimiFixture, everything, generate, our_name
+from tests.fixtures.kimi_llm import KimiFixture, everything, generate, our_name
 
 pytestmark = pytest.mark.golden
 

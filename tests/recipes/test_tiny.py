@@ -20,13 +20,13 @@ from questions import facts, number
 from safetensors.torch import save_file
 from train_tokenizer import BATCH_SECONDS, Batches, grow
 
-from eval.manifest import read_samples
+from eval.tasks.manifest import read_samples
 from eval.tiny_floors import Floors
 from spikeaudio import SpikeAudioConfig
-from spikeaudio.data.corpus import PackedCorpus
-from spikeaudio.normalization import normalize_text
+from spikeaudio.prompt.normalization import normalize_text
 from spikeaudio.tokenizer.configuration import WhisperVQConfig
-from spikeaudio.training.tokenizer_objective import TokenizerTrainer, spell
+from spikeaudio.training.corpus import PackedCorpus
+from spikeaudio.training.objectives.tokenizer import TokenizerTrainer, spell
 
 FACT = facts()[0]
 SENTENCES = ["he went home", "she came back"] * 200

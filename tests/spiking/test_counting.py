@@ -6,20 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from spikeaudio.spiking.affine import AffineNeuron
-from spikeaudio.spiking.attention import NAME, on_attention
-from spikeaudio.spiking.cache import SpikingCache
+from spikeaudio.neuromorphic.energy import HOROWITZ_45NM, compute_energy, report
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import to_spiking
 from spikeaudio.spiking.counting import LayerCount, ModelCount, counting, popcount
-from spikeaudio.spiking.energy import HOROWITZ_45NM, compute_energy, report
-from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
-from spikeaudio.spiking.neuron import GIFNeuron
-from spikeaudio.spiking.outliers import MeanShift
-from spikeaudio.spiking.planes import Plane
-from spikeaudio.spiking.steps import BitSteps, UnarySteps
-from spikeaudio.spiking.threshold import PeakThreshold
-from tests.tiny_qwen2 import tiny_qwen2
+from spikeaudio.spiking.layers.attention import NAME, on_attention
+from spikeaudio.spiking.layers.cache import SpikingCache
+from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.neurons.affine import AffineNeuron
+from spikeaudio.spiking.neurons.neuron import GIFNeuron
+from spikeaudio.spiking.neurons.planes import Plane
+from spikeaudio.spiking.neurons.steps import BitSteps, UnarySteps
+from spikeaudio.spiking.neurons.threshold import PeakThreshold
+from spikeaudio.spiking.transforms.outliers import MeanShift
+from tests.fixtures.tiny_qwen2 import tiny_qwen2
 
 
 def test_popcount() -> None:

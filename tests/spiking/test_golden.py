@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from spikeaudio.spiking.affine import AffineNeuron
-from spikeaudio.spiking.elastic import ElasticNeuron, sign_spike, ternary_spike
-from spikeaudio.spiking.neuron import GIFNeuron
-from spikeaudio.spiking.planes import decode
-from spikeaudio.spiking.steps import BinarySteps, BitSteps, TernarySteps, TwosComplementSteps, UnarySteps
-from spikeaudio.spiking.threshold import MeanThreshold
-from tests.golden_cases import GoldenDir, cases
+from spikeaudio.spiking.neurons.affine import AffineNeuron
+from spikeaudio.spiking.neurons.elastic import ElasticNeuron, sign_spike, ternary_spike
+from spikeaudio.spiking.neurons.neuron import GIFNeuron
+from spikeaudio.spiking.neurons.planes import decode
+from spikeaudio.spiking.neurons.steps import BinarySteps, BitSteps, TernarySteps, TwosComplementSteps, UnarySteps
+from spikeaudio.spiking.neurons.threshold import MeanThreshold
+from tests.fixtures.golden_cases import GoldenDir, cases
 
 pytestmark = pytest.mark.golden
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from spikeaudio.neuromorphic.energy import report
 from spikeaudio.spiking.counting import counting
-from spikeaudio.spiking.energy import report
-from spikeaudio.spiking.linear import SpikingLinear
-from spikeaudio.spiking.neuron import SpikingNeuron
-from spikeaudio.spiking.planes import Plane
-from spikeaudio.spiking.steps import UnarySteps
+from spikeaudio.spiking.layers.linear import SpikingLinear
+from spikeaudio.spiking.neurons.neuron import SpikingNeuron
+from spikeaudio.spiking.neurons.planes import Plane
+from spikeaudio.spiking.neurons.steps import UnarySteps
 
 pytest.importorskip("neurobench", reason="neurobench is not installed")
 

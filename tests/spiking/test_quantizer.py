@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.spiking.config import TARGETS, GIFConfig
 from spikeaudio.spiking.conversion import spiking_layers, to_dense, to_spiking
-from spikeaudio.spiking.linear import PackedSpikingLinear, SpikingLinear
-from spikeaudio.spiking.threshold import MeanThreshold, PeakThreshold
-from tests.tiny_qwen2 import tiny_qwen2
+from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.neurons.threshold import MeanThreshold, PeakThreshold
+from tests.fixtures.tiny_qwen2 import tiny_qwen2
 
 QUERIES = "model.layers.0.self_attn.q_proj"
 IDS = torch.tensor([[1, 5, 9, 3, 7, 2]])

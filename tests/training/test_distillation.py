@@ -10,7 +10,7 @@ from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import to_spiking
 from spikeaudio.training.distillation import distill, distillation_loss, divergence, shuffled
 from spikeaudio.training.loop import TrainConfig
-from tests.tiny_qwen2 import tiny_qwen2
+from tests.fixtures.tiny_qwen2 import tiny_qwen2
 
 
 def batches() -> list[dict[str, torch.Tensor]]:

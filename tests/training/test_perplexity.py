@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from spikeaudio.training.perplexity import StreamLoss, stream_losses
-from tests.tiny_qwen2 import tiny_qwen2
+from tests.fixtures.tiny_qwen2 import tiny_qwen2
 
 
 def test_equals_the_models_own_loss() -> None:

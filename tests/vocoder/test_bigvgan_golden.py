@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from spikeaudio.kimi.configuration import vocoder_config
+from spikeaudio.loading.kimi.configuration import vocoder_config
 from spikeaudio.vocoder.bigvgan import BigVGAN, fold_weight_norm, kaiser_sinc
 from spikeaudio.vocoder.piece import LineState, Piece
 

@@ -1,0 +1,1 @@
+"""Conversations in time: turns, detectors, streams."""

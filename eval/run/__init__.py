@@ -1,0 +1,1 @@
+"""Asking a model everything, and storing what it says."""

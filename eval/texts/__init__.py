@@ -1,0 +1,1 @@
+"""When two texts count as the same."""

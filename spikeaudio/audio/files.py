@@ -1,0 +1,66 @@
+"""Audio files in and out, as mono float32 samples in [-1, 1]."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from torch import Tensor
+
+from spikeaudio.audio.samples import check_wav, resample
+
+_BLOCK_FRAMES = 1 << 20  # files are read and mixed down in pieces, so that an hour of stereo never stands in memory
+
+
+def load_audio(path: str | Path, sampling_rate: int) -> Tensor:
+    """Read an audio file that libsndfile knows (wav, flac, ogg, mp3, ...) as mono samples.
+
+    Args:
+        path: the file. Several channels are averaged.
+        sampling_rate: Hz of the result; the file's own rate is resampled to it.
+
+    Returns:
+        (N,) float32 in [-1, 1].
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is not audio, holds no samples, or holds NaN or infinity.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no such audio file: {path}")
+    if not path.is_file():
+        raise ValueError(f"expected an audio file, got a folder: {path}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty: the file has 0 bytes")
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate = int(file.samplerate)
+            blocks = [block.mean(axis=1) for block in file.blocks(_BLOCK_FRAMES, dtype="float32", always_2d=True)]
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{path} is not audio that libsndfile can read: {error.error_string}") from error
+    wav = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    return resample(check_wav(wav, name=str(path)), rate, sampling_rate)
+
+
+def save_audio(path: str | Path, wav: Tensor, sampling_rate: int) -> None:
+    """Write mono samples as 16-bit audio; the format follows the file's extension (.wav, .flac, ...).
+
+    Args:
+        path: the file, in an existing folder. An existing file is replaced.
+        wav: (N,) float; samples outside [-1, 1] are clipped.
+        sampling_rate: Hz of ``wav``.
+
+    Raises:
+        FileNotFoundError: if the folder does not exist.
+        ValueError: if the extension names no format, or ``wav`` is no (N,) of finite samples.
+    """
+    path = Path(path)
+    if path.suffix[1:].upper() not in soundfile.available_formats():
+        raise ValueError(f"cannot tell the audio format of {path}: expected an extension such as .wav or .flac")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
+    samples = check_wav(wav, name="wav").clamp(-1.0, 1.0).numpy()
+    try:
+        soundfile.write(path, samples, sampling_rate)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"cannot write {path}: {error.error_string}") from error

@@ -1,0 +1,1 @@
+"""Checkpoint folders, ours and published ones, and transformers' Auto classes."""

@@ -1,0 +1,65 @@
+"""The three parts of a model from a checkpoint folder: one of ours, or Kimi-Audio's as it was downloaded."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from spikeaudio.checkpoint import DETOKENIZER, VOCODER, checkpoint_folder, load_part, missing_parts
+from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
+from spikeaudio.loading.kimi.folder import PublishedFolder, is_published
+from spikeaudio.loading.kimi.reader import read_language_model, read_processor, read_speech_decoder
+from spikeaudio.prompt.processor import SpikeAudioProcessor
+from spikeaudio.speech.decoder import SpeechDecoder
+from spikeaudio.spiking.conversion import keep_unpacked, unpacked_bytes
+
+_UNPACKED_BYTES = 2**26  # 64 MiB: spiking weights that take less stay unpacked in memory
+
+
+class Parts(NamedTuple):
+    """What a `SpikeAudio` is made of."""
+
+    model: SpikeAudioForConditionalGeneration
+    processor: SpikeAudioProcessor
+    decoder: SpeechDecoder | None
+
+
+def read_checkpoint(
+    folder: str | Path,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | str | None = None,
+    device_map: Any = None,
+    speech_tokenizer: str | Path | None = None,
+) -> Parts:
+    """Load a checkpoint folder; see `SpikeAudio.from_pretrained` for the arguments.
+
+    Raises:
+        FileNotFoundError: no such folder, no checkpoint in it, or a file of a download is missing.
+        ValueError: a file is damaged, a configuration has unknown keys, weights are missing or left over, `device` and
+            `device_map` are both given, or `speech_tokenizer` is given for a folder of ours.
+    """
+    if device is not None and device_map is not None:
+        raise ValueError(f"give either device or device_map, got {device!r} and {device_map!r}")
+    path = checkpoint_folder(folder)
+    options = {"dtype": dtype or torch.float32} | ({} if device_map is None else {"device_map": device_map})
+    if is_published(path):
+        given = None if speech_tokenizer is None else Path(speech_tokenizer)
+        published = PublishedFolder(path, given)
+        model = read_language_model(SpikeAudioForConditionalGeneration, published, **options)
+        processor = read_processor(published)
+        speaks = not published.missing_to_speak()
+    else:
+        if speech_tokenizer is not None:
+            raise ValueError(f"speech_tokenizer is for a download of Kimi-Audio; {path} has its own layout")
+        model = load_part(lambda path: SpikeAudioForConditionalGeneration.from_pretrained(path, **options), path)
+        if unpacked_bytes(model) <= _UNPACKED_BYTES:
+            keep_unpacked(model)
+        processor = load_part(SpikeAudioProcessor.from_pretrained, path)
+        speaks = not missing_parts(path, DETOKENIZER, VOCODER)
+    if device_map is None:
+        model = model.to(device)
+    if not speaks:
+        return Parts(model, processor, None)
+    if is_published(path):
+        return Parts(model, processor, read_speech_decoder(published, model.device, dtype))
+    return Parts(model, processor, SpeechDecoder.from_pretrained(path, model.device, dtype))

@@ -1,0 +1,1 @@
+"""What spiking costs: operations, bytes, modelled energy."""

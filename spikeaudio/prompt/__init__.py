@@ -1,0 +1,1 @@
+"""Messages, texts and recordings as the two streams of a prompt."""

@@ -1,0 +1,155 @@
+"""Chat messages as people and transformers write them, read into a form with no choices left.
+
+    {"role": "user" | "assistant", "content": a text, or blocks}
+    blocks: [{"type": "text", "text": ...}, {"type": "audio", "path" | "url" | "audio": ..., "sampling_rate": ...}]
+
+Messages of one role in a row are one turn. In an assistant's message an audio block may hold "codes" in place of a
+recording: the very codes that it said.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+from torch import Tensor
+from transformers.audio_utils import load_audio as load_audio_url
+
+from spikeaudio.audio.files import load_audio
+from spikeaudio.audio.samples import check_wav, resample
+from spikeaudio.prompt.layout import GenerationMode
+
+Audio = str | Path | np.ndarray | Tensor
+"""A recording: a path, a URL, or samples."""
+Messages = Sequence[dict[str, Any]]
+Block = dict[str, Any]
+
+_AUDIO_KEYS = ("audio", "path", "url")
+_MODES: dict[str, GenerationMode] = {"text": "text", "audio": "audio", "both": "audio"}
+
+
+def read_turns(messages: Messages) -> list[tuple[str, list[Block]]]:
+    """Role and blocks of each turn; the first and the last one are the user's.
+
+    Raises:
+        ValueError: there are no messages, a role or block is unknown, or the first or last message is not the user's.
+    """
+    turns: list[tuple[str, list[Block]]] = []
+    for message in messages:
+        role, blocks = read_message(message)
+        if turns and turns[-1][0] == role:
+            turns[-1][1].extend(blocks)
+        else:
+            turns.append((role, blocks))
+    if not turns or turns[-1][0] != "user":
+        raise ValueError("the last message of a conversation must be the user's")
+    if turns[0][0] != "user":
+        raise ValueError("the first message of a conversation must be the user's, got one of the assistant")
+    return turns
+
+
+def recording_of(block: Block) -> Audio:
+    """The recording of an audio block.
+
+    Raises:
+        ValueError: it holds none, or more than one.
+    """
+    found = [block[key] for key in _AUDIO_KEYS if block.get(key) is not None]
+    if len(found) != 1:
+        came = sorted(set(block) - {"type"})
+        raise ValueError(f"an audio block must hold exactly one of {', '.join(_AUDIO_KEYS)}, got {came}")
+    return found[0]
+
+
+def answer_mode(output_modalities: str | Sequence[str]) -> GenerationMode:
+    """ "text" or "audio", from what transformers ("audio", or a list) and Kimi-Audio ("both") call a spoken answer.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if isinstance(output_modalities, list | tuple):
+        output_modalities = "both" if "audio" in output_modalities else "text"
+    if output_modalities not in _MODES:
+        raise ValueError(f"output_modalities must be 'text', 'audio' or 'both', got {output_modalities!r}")
+    return _MODES[str(output_modalities)]
+
+
+def is_recording(value: Any) -> bool:
+    """Whether `value` is samples or a `Path`, or a list of them; a str may be a text as well."""
+    first = value[0] if isinstance(value, list | tuple) and value else value
+    return isinstance(first, np.ndarray | Tensor | Path)
+
+
+def is_batch(value: Any) -> TypeGuard[Sequence[Any]]:
+    """Whether `value` is a list of texts or recordings, rather than one of them; a list of numbers is one recording."""
+    return isinstance(value, list | tuple) and not (value and isinstance(value[0], int | float))
+
+
+def load_recording(audio: Audio, sampling_rate: int, array_rate: int | None = None) -> Tensor:
+    """A recording as (N,) float32 samples.
+
+    Args:
+        audio: a path, a URL, or samples.
+        sampling_rate: Hz of the result.
+        array_rate: Hz of `audio` if it is samples; None: `sampling_rate`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not audio, no samples, NaN or infinity.
+    """
+    if isinstance(audio, str) and audio.startswith(("http://", "https://")):
+        return check_wav(load_audio_url(audio, sampling_rate), name=audio)
+    if isinstance(audio, str | Path):
+        return load_audio(audio, sampling_rate)
+    return resample(check_wav(audio), sampling_rate if array_rate is None else array_rate, sampling_rate)
+
+
+def as_list(value: Any) -> list[Any] | None:
+    """One or several of something as a list."""
+    if value is None:
+        return None
+    if not is_batch(value):
+        return [value]
+    if not value:
+        raise ValueError("got an empty list: expected at least one text or recording")
+    return list(value)
+
+
+def refuse_keywords(
+    unknown: dict[str, Any], images: Any = None, videos: Any = None, return_tensors: Any = "pt", padding: Any = True
+) -> None:
+    """Say no to keywords that cannot be honoured."""
+    if unknown:
+        raise ValueError(f"unknown keywords {sorted(unknown)}")
+    if images is not None or videos is not None:
+        raise ValueError("this model takes text and audio, got images or videos")
+    if str(getattr(return_tensors, "value", return_tensors)) != "pt":
+        raise ValueError(f"return_tensors must be 'pt', got {return_tensors!r}")
+    if padding is False:
+        raise ValueError("padding must be True: the rows of a batch have one length")
+
+
+def read_message(message: Any) -> tuple[str, list[Block]]:
+    """Role and blocks of one message.
+
+    Raises:
+        ValueError: it is no dict with a role and content, or a role or block is unknown.
+    """
+    if not isinstance(message, dict) or "role" not in message or "content" not in message:
+        raise ValueError("a message must be a dict with 'role' and 'content'")
+    role, content = message["role"], message["content"]
+    if role not in ("user", "assistant"):
+        raise ValueError(f"the role of a message must be 'user' or 'assistant', got {role!r}")
+    if not isinstance(content, str | list | tuple):
+        raise ValueError(f"the content of a message must be a text or a list of blocks, got {type(content).__name__}")
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    for block in blocks:
+        kind = block.get("type") if isinstance(block, dict) else block
+        if kind == "text" and not isinstance(block.get("text", ""), str):
+            raise ValueError(f"the text of a block must be a str, got {type(block['text']).__name__}")
+        if kind not in ("text", "audio") or (kind == "text" and "text" not in block):
+            raise ValueError(
+                "a block of content must be {'type': 'text', 'text': ...} or "
+                f"{{'type': 'audio', 'path' | 'url' | 'audio': ...}}, got the type {kind!r}"
+            )
+    return role, blocks

@@ -1,0 +1,1 @@
+"""The speaking side: codes to sound, reading aloud, streams of events."""

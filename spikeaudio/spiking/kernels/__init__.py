@@ -1,0 +1,1 @@
+"""Products of weights and spikes, integer for integer."""

@@ -1,0 +1,1 @@
+"""Neurons: integer counts as trains of spikes."""

@@ -1,0 +1,1 @@
+"""Weights on few bits: grids and packing."""

@@ -1,0 +1,349 @@
+"""Conversion of whole models: reloaded and resumed to the same bits; rotation and GPTQ are worth it."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2ForCausalLM
+
+from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
+from spikeaudio.spiking.config import GIFConfig
+from spikeaudio.spiking.conversion import spiking_layers, to_dense
+from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.neurons.neuron import GIFNeuron
+from spikeaudio.spiking.neurons.threshold import MeanThreshold
+from spikeaudio.spiking.preparation import block_conversion
+from spikeaudio.spiking.preparation.block_stream import BlockStream
+from spikeaudio.spiking.preparation.calibration import calibrate, rotate_model
+from spikeaudio.spiking.preparation.input_moments import InputMoments
+from spikeaudio.spiking.preparation.settings import Preparation
+from spikeaudio.spiking.transforms.outliers import inject_outliers
+from spikeaudio.spiking.transforms.rotation import find_layout
+from tests.fixtures.tiny_qwen2 import SIZES, tiny_qwen2
+
+VOCABULARY, LENGTH = SIZES["vocab_size"], 12
+EVERYTHING = {"rotate": True, "shift": True, "salient_share": 0.1}
+
+
+def qwen2(**sizes: int) -> Qwen2ForCausalLM:
+    torch.manual_seed(0)
+    return tiny_qwen2(tie_word_embeddings=True, **sizes)
+
+
+def llama() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+
+
+def text_batches() -> list[dict[str, Tensor]]:
+    """Two batches; a row of the second is padded on the left."""
+    ids = torch.randint(VOCABULARY, (2, 3, LENGTH), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(3, LENGTH).long()
+    mask[1, :4] = 0
+    return [{"input_ids": ids[0]}, {"input_ids": ids[1], "attention_mask": mask}]
+
+
+def two_streams(folder: Path, dtype: torch.dtype) -> SpikeAudioForConditionalGeneration:
+    return SpikeAudioForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+
+
+def audio_batches(model: SpikeAudioForConditionalGeneration) -> list[dict[str, Tensor]]:
+    """One batch of both streams, with four heard codes and their features in every row."""
+    rng, config = torch.Generator().manual_seed(1), model.config
+    first, last = config.audio_token_offset, config.audio_token_offset + config.num_audio_codes
+    heard = torch.zeros(3, LENGTH, dtype=torch.bool)
+    heard[:, 3:7] = True
+    return [
+        {
+            "input_ids": torch.randint(first, (3, LENGTH), generator=rng),
+            "audio_input_ids": torch.randint(first, last, (3, LENGTH), generator=rng),
+            "audio_feature_mask": heard,
+            "audio_features": torch.randn(3, 4, config.audio_feature_dim, generator=rng),
+        }
+    ]
+
+
+@torch.no_grad()
+def logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    out = model.eval()(**batch)
+    return torch.stack([out.logits, out.audio_logits]) if "audio_logits" in out else out.logits
+
+
+def generated(model: nn.Module) -> Tensor:
+    """Greedy continuation, on a cache."""
+    prompt = torch.tensor([[1, 5, 9, 3]])
+    ids = {"input_ids": prompt}
+    if isinstance(model, SpikeAudioForConditionalGeneration):
+        ids["audio_input_ids"] = torch.full_like(prompt, model.config.blank_token_id)
+    out = model.generate(**ids, max_new_tokens=6, do_sample=False)
+    return out if isinstance(out, Tensor) else out.sequences
+
+
+def same_state(one: nn.Module, other: nn.Module) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("weights", ["gptq", "real"])
+def test_prepared_qwen2_reloads_bit_equal(tmp_path: Path, dtype: torch.dtype, weights: str) -> None:
+    qwen2().save_pretrained(tmp_path / "dense")
+    # loaded, as ``.to(bfloat16)`` also rounds the frequencies of positions, which no checkpoint holds
+    model, batches = AutoModelForCausalLM.from_pretrained(tmp_path / "dense", dtype=dtype), text_batches()
+    config = GIFConfig(**EVERYTHING, group_size=16)
+    report = calibrate(model, batches, config, Preparation(weights=weights, quanta=(1.0, 2.5)))
+    assert not config.packed and not config.layer_quanta, "the caller's configuration is not changed"
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    layers = dict(spiking_layers(again))
+    assert list(layers) == list(dict(spiking_layers(model))) and len(layers) == len(dict(report.layers())) == 14
+    assert {isinstance(layer, PackedSpikingLinear) for layer in layers.values()} == {weights == "gptq"}
+    assert all(layer.bias is not None for layer in layers.values())
+    assert again.dtype == dtype and same_state(model, again)
+    for batch in batches:
+        assert torch.equal(logits(again, batch), logits(model, batch))
+    assert torch.equal(generated(again), generated(model))
+    assert {layer.neuron.threshold for layer in layers.values()} == {MeanThreshold(2.5)}, "2.0 but for the search"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_prepared_two_streams_reload_bit_equal(tiny_checkpoint: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    model = two_streams(tiny_checkpoint, dtype)
+    [batch] = batches = audio_batches(model)
+    calibrate(model, batches, GIFConfig(**EVERYTHING))
+    model.save_pretrained(tmp_path)
+    again = SpikeAudioForConditionalGeneration.from_pretrained(tmp_path)
+    assert isinstance(again.model.feature_adaptor.norm, nn.Sequential)
+    assert again.dtype == dtype and same_state(model, again)
+    assert torch.equal(logits(again, batch), logits(model, batch))
+    assert torch.equal(generated(again), generated(model))
+
+
+def test_branches_get_the_inputs_that_the_model_gives_them(tiny_checkpoint: Path) -> None:
+    """What runs block by block is the model: the last blocks' outputs are those of a whole pass."""
+    model = two_streams(tiny_checkpoint, torch.float32)
+    [batch] = audio_batches(model)
+    stream = BlockStream(model, [batch, batch])
+    assert stream.names == [f"model.layers.{i}" for i in range(3)] + ["model.audio_layers.0"]
+    expected: dict[str, Tensor] = {}
+
+    def remember(name: str, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        expected[name] = args[0].flatten(0, 1)
+
+    for name in stream.names:
+        model.get_submodule(name).mlp.down_proj.register_forward_pre_hook(partial(remember, name))
+    logits(model, batch)
+    whole = dict(expected)
+    for index, name in enumerate(stream.names):
+        seen: list[Tensor] = []
+        stream.advance(index, {model.get_submodule(name).mlp.down_proj: lambda x, _, seen=seen: seen.append(x)})
+        assert len(seen) == 2 and all(torch.equal(x, whole[name]) for x in seen)
+        assert len(stream._states) <= 2, "only what is still to be read stays in memory"
+    assert not stream._states
+
+
+def test_padding_is_not_calibrated_on() -> None:
+    batch = text_batches()[1]
+    model = qwen2()
+    tokens: list[int] = []
+    layer = model.model.layers[0].mlp.up_proj
+    stream = BlockStream(model, [batch])
+    stream.observe(0, {layer: lambda x, y: tokens.extend((len(x), len(y)))})
+    assert tokens == [3 * LENGTH - 4] * 2
+
+
+@pytest.mark.parametrize("make", [qwen2, llama])
+def test_real_weights_keep_the_function_apart_from_spikes(make: Callable[[], nn.Module]) -> None:
+    """Rotation, shift and what undoes them cancel: with neurons taken off, the logits are the dense model's."""
+    model, [batch, *_] = make(), text_batches()
+    expected = logits(model, batch)
+    calibrate(model, text_batches(), GIFConfig(**EVERYTHING), Preparation(weights="real"))
+    assert (logits(model, batch) - expected).abs().max() > 1e-3
+    for _, layer in spiking_layers(model):
+        layer.neuron = nn.Identity()
+    torch.testing.assert_close(logits(model, batch), expected, rtol=0, atol=1e-5)
+    assert to_dense(model) == 14
+    torch.testing.assert_close(logits(model, batch), expected, rtol=0, atol=1e-5)
+    assert not any(isinstance(module, SpikingLinear) for module in model.modules())
+
+
+def test_packed_layers_go_back_to_dense() -> None:
+    """The weights that codes stand for, with rotation and shift undone."""
+    model = qwen2()
+    calibrate(model, text_batches(), GIFConfig(rotate=True, shift=True))
+    layer = model.model.layers[0].mlp.down_proj
+    x = torch.randn(5, layer.in_features)
+    expected = nn.functional.linear(layer.transform(x), layer.dense_weight(), layer.bias)
+    to_dense(model)
+    torch.testing.assert_close(model.model.layers[0].mlp.down_proj(x), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("neuron", ["spikellm", "spikingbrain", "spikelm"])
+def test_other_neurons(tmp_path: Path, neuron: str) -> None:
+    model, batches = qwen2(), text_batches()
+    report = calibrate(model, batches, GIFConfig(neuron, **EVERYTHING))
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(logits(again, batches[0]), logits(model, batches[0]))
+    assert all(0 < layer.relative_error < 1 for _, layer in report.layers())
+    if neuron == "spikelm":
+        assert all(bool(layer.neuron.started) for _, layer in spiking_layers(again)), "alpha is calibrated"
+
+
+@pytest.mark.parametrize("saliency", ["first_order", "peak", "random"])
+def test_layers_of_one_input_share_a_mask(saliency: str) -> None:
+    model = qwen2()
+    report = calibrate(model, text_batches(), GIFConfig(salient_share=0.1), Preparation("round", saliency))
+    for block in model.model.layers:
+        attention, mlp = block.self_attn, block.mlp
+        for group in ((attention.q_proj, attention.k_proj, attention.v_proj), (mlp.gate_proj, mlp.up_proj)):
+            assert {tuple(layer.neuron.salient.tolist()) for layer in group} == {
+                tuple(group[0].neuron.salient.tolist())
+            }
+            assert group[0].neuron.salient.sum() == 3
+        assert mlp.down_proj.neuron.salient.sum() == 4
+    assert {layer.salient_channels for _, layer in report.layers()} == {3, 4}
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("weights", ["gptq", "real"])
+@pytest.mark.parametrize("finished", [0, 1, 3])
+def test_killed_and_resumed_conversion_gives_the_same_bits(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int, weights: str
+) -> None:
+    """Killed in the middle of a block, with a half-written file left behind."""
+    config, preparation = GIFConfig(**EVERYTHING), Preparation(weights=weights, quanta=(None, 2.0))
+    fresh = two_streams(tiny_checkpoint, torch.float32)
+    batches = audio_batches(fresh)
+    expected = calibrate(fresh, batches, config, preparation)
+    quantize, calls = block_conversion.BlockConversion._quantize, []
+
+    def dying(self: block_conversion.BlockConversion, group: list[str]) -> None:
+        calls.append(group)
+        if len(calls) == 4 * finished + 3:  # in the third group of the block after
+            raise Killed
+        quantize(self, group)
+
+    monkeypatch.setattr(block_conversion.BlockConversion, "_quantize", dying)
+    with pytest.raises(Killed):
+        calibrate(two_streams(tiny_checkpoint, torch.float32), batches, config, preparation, tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) == finished
+    (tmp_path / f"model.layers.{finished}.part").write_bytes(b"half")
+    monkeypatch.setattr(block_conversion.BlockConversion, "_quantize", quantize)
+    resumed = two_streams(tiny_checkpoint, torch.float32)
+    report = calibrate(resumed, iter(batches), config, preparation, tmp_path)
+    assert same_state(resumed, fresh)
+    assert resumed.config.quantization_config.to_dict() == fresh.config.quantization_config.to_dict()
+    for (name, layer), (other, twin) in zip(report.layers(), expected.layers(), strict=True):
+        assert name == other and layer.relative_error == twin.relative_error and layer.quanta == twin.quanta
+    resumed.save_pretrained(tmp_path / "a")
+    fresh.save_pretrained(tmp_path / "b")
+    one, other = (load_file(tmp_path / folder / "model.safetensors") for folder in "ab")
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_folder_of_another_conversion_is_refused(tmp_path: Path) -> None:
+    calibrate(qwen2(), text_batches(), GIFConfig(), Preparation("round"), tmp_path)
+    for batches, config in ((text_batches()[:1], GIFConfig()), (text_batches(), GIFConfig(rotate=True))):
+        with pytest.raises(ValueError, match="belongs to another conversion"):
+            calibrate(qwen2(), batches, config, Preparation("round"), tmp_path)
+
+
+def test_errors() -> None:
+    model, batches = qwen2(), text_batches()
+    with pytest.raises(ValueError, match="batches is empty"):
+        calibrate(qwen2(), [], GIFConfig())
+    with pytest.raises(ValueError, match=r"targets must name layers of decoder blocks, got \['lm_head'\]"):
+        calibrate(model, batches, GIFConfig(targets=["lm_head", "q_proj"]))
+    with pytest.raises(ValueError, match="a search for quanta is for the neuron 'gif', got 'spikelm'"):
+        calibrate(model, batches, GIFConfig("spikelm"), Preparation(quanta=(2.0,)))
+    with pytest.raises(ValueError, match="weights must be one of"):
+        Preparation(weights="ternary")  # type: ignore[arg-type]
+    calibrate(model, batches, GIFConfig(targets=["q_proj", "up_proj"]), Preparation("round"))
+    assert len(dict(spiking_layers(model))) == 4
+    with pytest.raises(ValueError, match="packed already"):
+        calibrate(model, batches, GIFConfig())
+    rotated = qwen2()
+    calibrate(rotated, batches, GIFConfig(rotate=True), Preparation("real"))
+    with pytest.raises(ValueError, match="rotated already"):
+        calibrate(rotated, batches, GIFConfig())
+
+
+def test_a_second_calibration_after_training(tmp_path: Path) -> None:
+    """Prepared, saved with real weights, loaded (to be trained), calibrated again and packed."""
+    model, batches = qwen2(), text_batches()
+    config = GIFConfig(rotate=True, shift=True)
+    expected = logits(model, batches[0])
+    calibrate(model, batches, config, Preparation("real"))
+    model.save_pretrained(tmp_path / "real")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "real")
+    calibrate(model, batches, config)
+    model.save_pretrained(tmp_path / "packed")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "packed")
+    assert torch.equal(logits(again, batches[0]), logits(model, batches[0]))
+    assert (logits(again, batches[0]) - expected).norm() < 0.5 * expected.norm()
+
+
+def test_noise_filter_is_least_squares() -> None:
+    """F brings spikes closer to correlated inputs; strong damping leaves them alone."""
+    layer = SpikingLinear.of(nn.Linear(16, 4), GIFNeuron(16, threshold=MeanThreshold(1.0)))
+    x = torch.randn(500, 3) @ torch.randn(3, 16) + 0.1 * torch.randn(500, 16)
+    moments = InputMoments(layer)
+    for part in x.split((100, 150, 250)):
+        moments.add(part)
+    fired = layer.neuron(x)
+    best = torch.linalg.lstsq(fired.double(), x.double()).solution.T
+    torch.testing.assert_close(moments.noise_filter(1e-6).double(), best, rtol=0, atol=2e-3)
+    assert (x - fired @ moments.noise_filter(0.01).T).norm() < 0.7 * (x - fired).norm()
+    torch.testing.assert_close(moments.noise_filter(1e6), torch.eye(16), rtol=0, atol=1e-4)
+    torch.testing.assert_close(moments.hessian.matrix, 2 / 500 * fired.T @ fired)
+
+
+def test_rotate_model_keeps_logits(tiny_checkpoint: Path) -> None:
+    model = two_streams(tiny_checkpoint, torch.float32)
+    [batch] = audio_batches(model)
+    expected, before = logits(model, batch), find_layout(model).embedding.weight.clone()
+    rotate_model(model, seed=3)
+    assert not torch.equal(find_layout(model).embedding.weight, before)
+    torch.testing.assert_close(logits(model, batch), expected, rtol=0, atol=1e-5)
+
+
+def trained() -> tuple[Qwen2ForCausalLM, Tensor]:
+    """A model that knows 16 random sequences by heart."""
+    model = qwen2(hidden_size=64, intermediate_size=96, vocab_size=64)
+    ids = torch.randint(64, (16, 32), generator=torch.Generator().manual_seed(2))
+    optimizer = torch.optim.Adam(model.parameters(), 4e-3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        model(ids, labels=ids).loss.backward()
+        optimizer.step()
+    return model, ids
+
+
+@pytest.mark.slow
+def test_rotation_and_gptq_beat_rounding_under_outliers() -> None:
+    model, ids = trained()
+    inject_outliers(model, generator=torch.Generator().manual_seed(3))
+
+    def loss(model: nn.Module) -> float:
+        with torch.no_grad():
+            return float(model(ids, labels=ids).loss)
+
+    def increase(config: GIFConfig, preparation: Preparation) -> float:
+        converted = copy.deepcopy(model)
+        calibrate(converted, [{"input_ids": part} for part in ids.split(4)], config, preparation)
+        return loss(converted) / loss(model) - 1
+
+    rounded = increase(GIFConfig(quanta=None), Preparation("round"))
+    rotated = increase(GIFConfig(rotate=True), Preparation())
+    prepared = increase(GIFConfig(rotate=True, shift=True), Preparation(noise_damping=1.0))
+    assert rotated < 0.5 * rounded
+    assert prepared < 0.1 * rotated
