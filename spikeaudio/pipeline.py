@@ -18,30 +18,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BatchFeature
 
 from spikeaudio.audio.files import save_audio
 from spikeaudio.audio.samples import resample
-from spikeaudio.audio.segmentation import split_at_pauses
 from spikeaudio.checkpoint import DETOKENIZER, VOCODER, missing_parts
-from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.loading.contract import check_parts
 from spikeaudio.loading.reader import read_checkpoint
 from spikeaudio.prompt.messages import Audio, Messages, is_batch, load_recording
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE
+from spikeaudio.speech import conversation, reading, transcription
 from spikeaudio.speech.decoder import SpeechDecoder, VoicePrompt
-from spikeaudio.speech.reading import read_aloud, sentences_of
+from spikeaudio.speech.generator import Generator
 from spikeaudio.speech.result import Reply, Speech
-from spikeaudio.speech.streamer import AudioEvent, AudioTextStreamer, Event, PauseEvent
-from spikeaudio.spiking.layers.cache import cache_for
+from spikeaudio.speech.streamer import AudioEvent, Event
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
-
-_BATCH_PIECES = 16
-_SILENCE = 1e-4  # peak below which a recording holds nothing to transcribe: -80 dB of full scale
-_TEXT_IDS_SPARE = 16  # a transcript has at most one id per code and so many more
-_PAUSE_SECONDS = 0.2  # between two sentences
 
 
 class SpikeAudio:
@@ -69,6 +61,7 @@ class SpikeAudio:
         self.processor = processor
         self._decoder = decoder
         self._folder = folder
+        self._generator = Generator(self.model, processor)
 
     @classmethod
     def from_pretrained(
@@ -151,20 +144,9 @@ class SpikeAudio:
             FileNotFoundError: no such file.
             ValueError: not audio, no samples, NaN or infinity; or a checkpoint that cannot hear.
         """
-        recordings = audio if (many := is_batch(audio)) else [audio]
-        words: list[list[str]] = [[] for _ in recordings]
-        waiting: list[tuple[int, Tensor]] = []
-        for index, recording in enumerate(recordings):
-            for piece in split_at_pauses(
-                self.processor.load(recording, sampling_rate), SAMPLING_RATE, self.processor.piece_seconds
-            ):
-                if piece.abs().max() >= _SILENCE:
-                    waiting.append((index, piece))
-                while len(waiting) >= _BATCH_PIECES:
-                    self._transcribe_pieces(waiting[:_BATCH_PIECES], words, generation)
-                    del waiting[:_BATCH_PIECES]
-        self._transcribe_pieces(waiting, words, generation)
-        texts = [" ".join(part for part in parts if part) for parts in words]
+        recordings: Sequence[Any] = audio if (many := is_batch(audio)) else [audio]
+        wavs = (self.processor.load(recording, sampling_rate) for recording in recordings)
+        texts = transcription.transcribe(self._generator, wavs, **generation)
         return texts if many else texts[0]
 
     def ask(self, audio: Audio, question: str, sampling_rate: int | None = None, **generation: Any) -> str:
@@ -181,7 +163,8 @@ class SpikeAudio:
             ValueError: a bad recording or question, a recording that is too long, or a checkpoint that cannot hear.
         """
         prompt = self.processor(question, audio, sampling_rate=sampling_rate)
-        output, length = self._generate(prompt, "text", **generation)
+        output, length = self._generator(prompt, "text", **generation)
+        assert output.sequences is not None
         return self.processor.decode_answer(output.sequences[0, length:].cpu()).text
 
     # -- speaking --------------------------------------------------------------------------------------------------
@@ -210,19 +193,8 @@ class SpikeAudio:
             ValueError: the text is empty or holds nothing that can be said, a voice that is no recording or too long,
                 or a checkpoint that cannot speak.
         """
-        decoder = self.decoder
         timbre = self._voice(voice, sampling_rate)
-        sentences = sentences_of(text, self.processor)
-        wavs: list[Tensor] = []
-        codes: list[Tensor] = []
-        pause = torch.zeros(round(_PAUSE_SECONDS * decoder.sampling_rate))
-        for index, sentence in enumerate(sentences):
-            prompt, options = read_aloud(sentence, self.processor, generation)
-            said, _ = self._generate(prompt, "audio", seed=seed + index, **options)
-            spoken = said.audio_codes[0].cpu()
-            codes.append(spoken)
-            wavs += [pause] * bool(wavs) + [decoder.decode(spoken, seed + index, timbre)]
-        speech = Speech(torch.cat(wavs), decoder.sampling_rate, torch.cat(codes), " ".join(sentences))
+        speech = reading.read(self._generator, self.decoder, text, seed, timbre, **generation)
         if output is not None:
             save_audio(output, speech.wav, speech.sampling_rate)
         return speech
@@ -240,15 +212,8 @@ class SpikeAudio:
         Yields:
             AudioEvent as the sounds come about, and a PauseEvent between two sentences; joined they are `speak`'s wav.
         """
-        decoder, timbre = self.decoder, self._voice(voice, sampling_rate)
-        pause = torch.zeros(round(_PAUSE_SECONDS * decoder.sampling_rate))
-        for index, sentence in enumerate(sentences_of(text, self.processor)):
-            if index:
-                yield PauseEvent(pause, decoder.sampling_rate, torch.zeros(0, dtype=torch.long))
-            prompt, options = read_aloud(sentence, self.processor, generation)
-            for event in self._streamed(prompt, "audio", decoder, seed + index, timbre, options):
-                if isinstance(event, AudioEvent):
-                    yield event
+        timbre = self._voice(voice, sampling_rate)
+        yield from reading.read_stream(self._generator, self.decoder, text, seed, timbre, **generation)
 
     def detokenize(self, codes: Tensor | Sequence[int], seed: int = 0) -> Tensor:
         """Speech of codes: (S,) -> (N,) float32 at ``decoder.sampling_rate``.
@@ -290,13 +255,8 @@ class SpikeAudio:
         """
         decoder = self.decoder if speech else None
         timbre = self._voice(voice, sampling_rate) if speech else None
-        prompt = self._chat_prompt(audio, sampling_rate, speech)
-        output, length = self._generate(prompt, "audio" if speech else "text", seed=seed, **generation)
-        answer = self.processor.decode_answer(output.sequences[0, length:].cpu())
-        if decoder is None:
-            return Reply(answer.text, answer.thought, None, None, None)
-        codes = output.audio_codes[0].cpu()
-        return Reply(answer.text, answer.thought, decoder.decode(codes, seed, timbre), decoder.sampling_rate, codes)
+        messages = conversation.as_messages(audio)
+        return conversation.answer(self._generator, messages, decoder, seed, timbre, sampling_rate, **generation)
 
     def stream(
         self,
@@ -314,37 +274,12 @@ class SpikeAudio:
         """
         decoder = self.decoder if speech else None
         timbre = self._voice(voice, sampling_rate) if speech else None
-        prompt = self._chat_prompt(audio, sampling_rate, speech)
-        yield from self._streamed(prompt, "audio" if speech else "text", decoder, seed, timbre, generation)
+        messages = conversation.as_messages(audio)
+        yield from conversation.answer_stream(
+            self._generator, messages, decoder, seed, timbre, sampling_rate, **generation
+        )
 
     # -- inside ----------------------------------------------------------------------------------------------------
-
-    def _transcribe_pieces(
-        self, pieces: Sequence[tuple[int, Tensor]], words: list[list[str]], generation: dict[str, Any]
-    ) -> None:
-        """Transcribe one batch of (recording, samples) and append to each recording's words."""
-        if not pieces:
-            return
-        tokens = self.processor.hear([wav for _, wav in pieces])
-        prompt = self.processor.transcribe_tokens(tokens)
-        longest = max(len(item.codes) for item in tokens)
-        output, length = self._generate(prompt, "text", **{"max_new_tokens": longest + _TEXT_IDS_SPARE, **generation})
-        for (index, _), ids in zip(pieces, output.sequences[:, length:].cpu(), strict=True):
-            words[index].append(self.processor.decode_answer(ids).text)
-
-    def _streamed(
-        self,
-        prompt: BatchFeature,
-        mode: str,
-        decoder: SpeechDecoder | None,
-        seed: int,
-        voice: VoicePrompt | None,
-        generation: dict[str, Any],
-    ) -> Iterator[Event]:
-        """What the language model generates on a prompt in another thread, as events."""
-        self._room(prompt)
-        streamer = AudioTextStreamer(self.processor, decoder, seed, voice=voice)
-        yield from streamer.events(lambda: self._generate(prompt, mode, seed=seed, streamer=streamer, **generation))
 
     def _voice(self, voice: Audio | None, sampling_rate: int | None) -> VoicePrompt | None:
         """A recording of a voice, heard by the speech tokenizer and as mel."""
@@ -353,45 +288,3 @@ class SpikeAudio:
         rate = self.decoder.sampling_rate
         wav = load_recording(voice, rate, SAMPLING_RATE if sampling_rate is None else sampling_rate)
         return self.decoder.voice(wav, self.tokenizer.encode([resample(wav, rate, SAMPLING_RATE)])[0].codes)
-
-    def _chat_prompt(self, audio: Any, sampling_rate: int | None, speech: bool) -> BatchFeature:
-        if isinstance(audio, list | tuple) and audio and isinstance(audio[0], dict):
-            messages = audio
-        else:
-            messages = [{"role": "user", "content": [{"type": "audio", "audio": audio}]}]
-        return self.processor.apply_chat_template(
-            messages, sampling_rate=sampling_rate, output_modalities="both" if speech else "text"
-        )
-
-    def _room(self, prompt: BatchFeature) -> int:
-        """Positions left for the answer to a prompt.
-
-        Raises:
-            ValueError: none are left.
-        """
-        length, limit = prompt["input_ids"].shape[1], self.model.config.max_position_embeddings
-        if length >= limit:
-            raise ValueError(
-                f"the prompt takes {length} positions of 80 ms, but this model has {limit}: "
-                "give a shorter recording or text, or fewer messages"
-            )
-        return limit - length
-
-    @torch.inference_mode()
-    def _generate(self, prompt: BatchFeature, mode: str, seed: int = 0, **generation: Any) -> tuple[Any, int]:
-        """The language model's output on a prompt, and the prompt's length."""
-        room = self._room(prompt)
-        if "max_length" not in generation:
-            wanted = generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens or room
-            generation["max_new_tokens"] = min(wanted, room)
-        generation.setdefault("generator", torch.Generator().manual_seed(seed))
-        if (cache := cache_for(self.model)) is not None:
-            generation.setdefault("past_key_values", cache)
-        output = self.model.generate(
-            **prompt.to(self.model.device, dtype=self.model.dtype),
-            generation_mode=mode,
-            return_dict_in_generate=True,
-            **generation,
-        )
-        assert isinstance(output, SpikeAudioGenerateOutput)
-        return output, prompt["input_ids"].shape[1]

@@ -19,13 +19,13 @@ from torch import Tensor
 
 from spikeaudio.checkpoint import checkpoint_folder
 from spikeaudio.lm.configuration import SpikeAudioConfig
+from spikeaudio.lm.forced_text import ForcedText
 from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.prompt.conversation import layout_of, spoken_text_ids
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE
 from spikeaudio.speech.decoder import SpeechDecoder
-from spikeaudio.speech.reading import ForcedText
 
 
 class CheckpointParts:

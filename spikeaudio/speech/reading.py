@@ -1,15 +1,55 @@
 """Reading a text aloud: sentence by sentence, with the words of the text stream given and the codes sampled."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import BatchFeature
 
+from spikeaudio.lm.forced_text import ForcedText
 from spikeaudio.prompt.conversation import spoken_text_ids
 from spikeaudio.prompt.normalization import split_sentences
 from spikeaudio.prompt.processor import SpikeAudioProcessor
+from spikeaudio.speech.decoder import SpeechDecoder, VoicePrompt
+from spikeaudio.speech.generator import Generator
+from spikeaudio.speech.result import Speech
+from spikeaudio.speech.streamer import AudioEvent, PauseEvent, streamed
 
 _CODES_PER_TEXT_ID = 12  # about one second; speech takes a quarter of it
+_PAUSE_SECONDS = 0.2  # between two sentences
+
+
+def read(
+    generator: Generator, decoder: SpeechDecoder, text: str, seed: int, voice: VoicePrompt | None, **generation: Any
+) -> Speech:
+    """A text read aloud, any length; see `SpikeAudio.speak`."""
+    sentences = sentences_of(text, generator.processor)
+    wavs: list[Tensor] = []
+    codes: list[Tensor] = []
+    pause = torch.zeros(round(_PAUSE_SECONDS * decoder.sampling_rate))
+    for index, sentence in enumerate(sentences):
+        prompt, options = read_aloud(sentence, generator.processor, generation)
+        said, _ = generator(prompt, "audio", seed=seed + index, **options)
+        assert said.audio_codes is not None
+        spoken = said.audio_codes[0].cpu()
+        codes.append(spoken)
+        wavs += [pause] * bool(wavs) + [decoder.decode(spoken, seed + index, voice)]
+    return Speech(torch.cat(wavs), decoder.sampling_rate, torch.cat(codes), " ".join(sentences))
+
+
+def read_stream(
+    generator: Generator, decoder: SpeechDecoder, text: str, seed: int, voice: VoicePrompt | None, **generation: Any
+) -> Iterator[AudioEvent]:
+    """`read`, sound by sound; the sounds joined are its wave."""
+    pause = torch.zeros(round(_PAUSE_SECONDS * decoder.sampling_rate))
+    for index, sentence in enumerate(sentences_of(text, generator.processor)):
+        if index:
+            yield PauseEvent(pause, decoder.sampling_rate, torch.zeros(0, dtype=torch.long))
+        prompt, options = read_aloud(sentence, generator.processor, generation)
+        for event in streamed(generator, prompt, "audio", decoder, seed + index, voice, **options):
+            if isinstance(event, AudioEvent):
+                yield event
 
 
 def sentences_of(text: str, processor: SpikeAudioProcessor) -> list[str]:
@@ -36,21 +76,3 @@ def read_aloud(
     limit = len(forced) * _CODES_PER_TEXT_ID + processor.layout.audio_delay
     words = ForcedText([forced], prompt["input_ids"].shape[1])
     return prompt, {"prefix_allowed_tokens_fn": words, "max_new_tokens": limit, **generation}
-
-
-class ForcedText:
-    """A ``prefix_allowed_tokens_fn`` that lets each row write its given ids and nothing else.
-
-    Args:
-        rows: per row the ids, the last one text_eos.
-        prompt_length: positions of the prompt.
-    """
-
-    def __init__(self, rows: list[list[int]], prompt_length: int) -> None:
-        self.rows = rows
-        self.prompt_length = prompt_length
-
-    def __call__(self, row: int, ids: Tensor) -> list[int]:
-        """The one id that may come next in `row`, whose text stream is `ids` so far."""
-        forced = self.rows[row]
-        return [forced[min(len(ids) - self.prompt_length, len(forced) - 1)]]

@@ -19,10 +19,12 @@ from unicodedata import east_asian_width
 
 import torch
 from torch import Tensor
+from transformers import BatchFeature
 from transformers.generation.streamers import BaseStreamer
 
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.speech.decoder import SpeechDecoder, VoicePrompt
+from spikeaudio.speech.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,21 @@ class AudioTextStreamer(BaseStreamer):
         yield from words.flush()
         if speech is not None:
             yield from speech.flush()
+
+
+def streamed(
+    generator: Generator,
+    prompt: BatchFeature,
+    mode: str,
+    decoder: SpeechDecoder | None,
+    seed: int,
+    voice: VoicePrompt | None,
+    **generation: Any,
+) -> Iterator[Event]:
+    """What the language model generates on a prompt in another thread, as events."""
+    generator.room(prompt)
+    streamer = AudioTextStreamer(generator.processor, decoder, seed, voice=voice)
+    yield from streamer.events(lambda: generator(prompt, mode, seed=seed, streamer=streamer, **generation))
 
 
 class _Words:

@@ -1,0 +1,66 @@
+"""Generator: the language model as the verbs of `SpikeAudio` use it, prompt in, ids out."""
+
+from typing import Any
+
+import torch
+from transformers import BatchFeature
+
+from spikeaudio.lm.generation import SpikeAudioGenerateOutput
+from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
+from spikeaudio.prompt.processor import SpikeAudioProcessor
+from spikeaudio.spiking.layers.cache import cache_for
+
+
+class Generator:
+    """A language model and its processor.
+
+    Args:
+        model: the language model.
+        processor: texts and recordings to prompts.
+    """
+
+    def __init__(self, model: SpikeAudioForConditionalGeneration, processor: SpikeAudioProcessor) -> None:
+        self.model = model
+        self.processor = processor
+
+    def room(self, prompt: BatchFeature) -> int:
+        """Positions left for the answer to a prompt.
+
+        Raises:
+            ValueError: none are left.
+        """
+        length, limit = prompt["input_ids"].shape[1], self.model.config.max_position_embeddings
+        if length >= limit:
+            raise ValueError(
+                f"the prompt takes {length} positions of 80 ms, but this model has {limit}: "
+                "give a shorter recording or text, or fewer messages"
+            )
+        return limit - length
+
+    @torch.inference_mode()
+    def __call__(
+        self, prompt: BatchFeature, mode: str, seed: int = 0, **generation: Any
+    ) -> tuple[SpikeAudioGenerateOutput, int]:
+        """The language model's output on a prompt, and the prompt's length.
+
+        Args:
+            prompt: of the processor.
+            mode: "text" or "audio".
+            seed: of every random number.
+            generation: keywords for the language model's `generate`, which win over ours.
+        """
+        room = self.room(prompt)
+        if "max_length" not in generation:
+            wanted = generation.get("max_new_tokens") or self.model.generation_config.max_new_tokens or room
+            generation["max_new_tokens"] = min(wanted, room)
+        generation.setdefault("generator", torch.Generator().manual_seed(seed))
+        if (cache := cache_for(self.model)) is not None:
+            generation.setdefault("past_key_values", cache)
+        output = self.model.generate(
+            **prompt.to(self.model.device, dtype=self.model.dtype),
+            generation_mode=mode,
+            return_dict_in_generate=True,
+            **generation,
+        )
+        assert isinstance(output, SpikeAudioGenerateOutput)
+        return output, prompt["input_ids"].shape[1]
