@@ -325,7 +325,7 @@ def test_the_memory_table_of_the_checkpoints_readme(full_size):
     half = {name: 4 * count if "always" in name else 2 * count for name, count in sizes.items()}
     rows = [(name, count, 4 * count, half[name]) for name, count in sizes.items()]
     rows.append(("all", sum(sizes.values()), 4 * sum(sizes.values()), sum(half.values())))
-    readme = (ROOT / "checkpoints" / "README.md").read_text()
+    readme = (ROOT / "docs" / "kimi_audio.md").read_text()
     for name, count, single, bfloat in rows:
         assert f"| {name} | {count:,} | {single / 1e9:.2f} | {bfloat / 1e9:.2f} |" in readme, name
     cache = 2 * 2 * 34 * language_model.num_key_value_heads * 128  # keys and values, bytes, layers, heads, channels
