@@ -1,19 +1,19 @@
 """FlowMatchingDetokenizer: codes at 12.5 Hz -> log-mel at 50 Hz, chunk by chunk.
 
-A chunk of codes together with the codes that follow it (look-ahead) starts as noise and is carried to a mel by the
-flow; the frames of the chunk are kept, those of the look-ahead are made again with the next chunk, from the same
-noise. Kept frames are shown to the network once more as clean data (tau = 999); their keys and values are the context
-of the chunks to come. Chunks begin at multiples of `chunk_tokens` since the start of the stream and the noise is
-addressed by frame, so the mel depends on the codes and the seed, not on how the codes were pushed. Offline decoding
-is streaming run once.
+A chunk of codes starts as noise, together with the codes that follow it (look-ahead). The flow carries it to a mel.
+The frames of the chunk are kept. Those of the look-ahead are made again with the next chunk, from the same noise.
+Kept frames are shown to the network once more as clean data (tau = 999). Their keys and values are the context of the
+chunks to come. Chunks begin at multiples of `chunk_tokens` since the start of the stream, and the noise is addressed
+by frame. So the mel depends on the codes and the seed, not on how the codes were pushed. Offline decoding is streaming
+run once.
 
-Training does the same in one pass: [clean chunks | noisy chunks] under `chunk_mask`, each noisy chunk at its own
-time. For guidance the codes of a noisy chunk are sometimes replaced by the null code; the context always keeps its
-codes, so that both velocities of a guided step share one cache.
+Training does the same in one pass (`noisy_chunks`). For guidance, the codes of a noisy chunk are sometimes replaced by
+the null code. The context always keeps its codes, so that both velocities of a guided step share one cache.
 
-Source: MoonshotAI/Kimi-Audio (kimia_infer/models/detokenizer). Ours differs: noise per frame instead of per call, no
-reset of the context in long streams (keys are turned back instead), guidance, a commit pass even without look-ahead,
-and a voice prompt (`prefill`) that stays in the context for good, always directly before its oldest other frame.
+Source: MoonshotAI/Kimi-Audio (kimia_infer/models/detokenizer). Ours differs in five things. Noise is drawn per frame,
+not per call. Long streams do not reset the context; keys are turned back instead. There is guidance. There is a commit
+pass even without look-ahead. A voice prompt (`prefill`) stays in the context for good, directly before its oldest
+other frame.
 """
 
 import math
@@ -32,9 +32,7 @@ from spikeaudio.detokenizer.context import check_prompt, rebase, turned_context,
 from spikeaudio.detokenizer.dit import DiT, KeyValue
 from spikeaudio.detokenizer.flow_matching import (
     CLEAN_TAU,
-    TAU_PER_UNIT,
     Velocity,
-    chunk_mask,
     classifier_free_guidance,
     euler,
     euler_grid,
@@ -42,6 +40,7 @@ from spikeaudio.detokenizer.flow_matching import (
     random_chunks,
 )
 from spikeaudio.detokenizer.noise import frame_noise
+from spikeaudio.detokenizer.noisy_chunks import Draws, NoisyChunks
 from spikeaudio.detokenizer.state import DetokenizerState
 
 SILENCE = math.log(1e-5)
@@ -134,61 +133,32 @@ class FlowMatchingDetokenizer(PreTrainedModel):
         config = self.config
         codes = self._check_codes(codes, mask)
         batch, num_codes = codes.shape
-        if mel.shape != (batch, config.num_mels, num_codes * config.frames_per_code):
-            expected = (batch, config.num_mels, num_codes * config.frames_per_code)
+        expected = (batch, config.num_mels, num_codes * config.frames_per_code)
+        if mel.shape != expected:
             raise ValueError(
                 f"mel must have shape {expected} for codes of shape {tuple(codes.shape)}, got {tuple(mel.shape)}"
             )
-        mel = mel.to(self.device)
-        lengths = torch.tensor(
-            self._chunk_lengths(num_codes, generator) if chunk_tokens is None else list(chunk_tokens)
+        lengths = self._chunk_lengths(num_codes, generator) if chunk_tokens is None else chunk_tokens
+        chunks = NoisyChunks.draw(
+            self._normalized(mel.to(self.device)).unflatten(1, (num_codes, -1)),
+            codes,
+            lengths,
+            config.num_codes,
+            Draws(generator, codes.device),
+            config.code_corruption if self.training else None,
+            config.condition_dropout if self.training else None,
         )
-        if (lengths < 1).any() or lengths.sum() != num_codes:
-            raise ValueError(f"chunk_tokens must be positive and sum to {num_codes} codes, got {lengths.tolist()}")
-        device = codes.device
-        noise_device = device if generator is None else generator.device
-
-        def draw(high: int, *shape: int) -> Tensor:
-            return torch.randint(high, shape, generator=generator, device=noise_device).to(device)
-
-        def chance(probability: float, *shape: int) -> Tensor:
-            return (torch.rand(shape, generator=generator, device=noise_device) < probability).to(device)
-
-        x1 = self._normalized(mel).unflatten(1, (num_codes, -1))  # (B, S, r, M)
-        x0 = torch.randn(x1.shape, generator=generator, device=noise_device).to(x1)
-        chunk_of_code = torch.repeat_interleave(torch.arange(len(lengths)), lengths).to(device)
-        tau = draw(TAU_PER_UNIT, batch, len(lengths))[:, chunk_of_code]  # (B, S)
-        shown = codes
-        if self.training:
-            codes = torch.where(
-                chance(config.code_corruption, batch, num_codes), draw(config.num_codes, batch, num_codes), codes
-            )
-            drop = chance(config.condition_dropout, batch, len(lengths))
-            shown = codes.masked_fill(drop[:, chunk_of_code], config.num_codes)
-
-        clean = num_codes - int(lengths[-1])  # the last chunk is nobody's past
-        both_codes = torch.cat((codes[:, :clean], shown), 1)
-        both_tau = torch.cat((torch.full_like(tau[:, :clean], CLEAN_TAU), tau), 1)
-        positions = torch.arange(num_codes * config.frames_per_code, device=device)
-        both_positions = torch.cat((positions[: clean * config.frames_per_code], positions))
-        visible = chunk_mask(lengths).to(device)[None, None] if clean else None
-        if mask is not None:
-            real = torch.cat((mask[:, :clean], mask), 1)[:, None, None].to(device)
-            visible = real if visible is None else visible & real
-        if visible is not None:
-            visible = visible.repeat_interleave(config.frames_per_code, 3)
-            if visible.shape[2] > 1:
-                visible = visible.repeat_interleave(config.frames_per_code, 2)
+        visible = chunks.visible(mask)
+        clean = chunks.clean
 
         def velocity(x_t: Tensor, _: Tensor) -> Tensor:
-            x = torch.cat((x1[:, :clean], x_t), 1).flatten(1, 2).to(self.dtype)
-            out, _memory = self.dit(x, both_codes, both_tau, both_positions, mask=visible)
+            x = torch.cat((chunks.x1[:, :clean], x_t), 1).flatten(1, 2).to(self.dtype)
+            out, _memory = self.dit(x, chunks.all_codes, chunks.all_tau, chunks.all_positions, mask=visible)
             return out[:, clean * config.frames_per_code :].to(x_t.dtype).view_as(x_t)
 
-        weight = None if mask is None else mask[:, :, None, None].to(device)
-        return DetokenizerOutput(
-            loss=flow_matching_loss(velocity, x0, x1, tau[:, :, None, None], weight, config.sigma_min)
-        )
+        weight = None if mask is None else mask[:, :, None, None].to(codes.device)
+        tau = chunks.tau[:, :, None, None]
+        return DetokenizerOutput(loss=flow_matching_loss(velocity, chunks.x0, chunks.x1, tau, weight, config.sigma_min))
 
     def _normalized(self, mel: Tensor) -> Tensor:
         """Log-mel (B, M, F) as the flow's data, (B, F, M)."""
