@@ -133,6 +133,15 @@ class DiT(nn.Module):
         num_heads: heads of even size H / num_heads.
         mlp_ratio: MLP width over H.
         rope_base: base of the rotary frequencies.
+
+    Example:
+        >>> import torch
+        >>> from spikeaudio import DiT
+        >>> network = DiT(num_codes=16, num_mels=8, hidden_size=32, depth=2, num_heads=2, mlp_ratio=2.0)
+        >>> x, codes, tau = torch.randn(1, 12, 8), torch.tensor([[3, 1, 4]]), torch.tensor([[500]])
+        >>> velocity, memory = network(x, codes, tau, torch.arange(12))
+        >>> velocity.shape, len(memory)
+        (torch.Size([1, 12, 8]), 2)
     """
 
     def __init__(

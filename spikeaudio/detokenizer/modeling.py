@@ -66,6 +66,19 @@ class FlowMatchingDetokenizer(PreTrainedModel):
 
     Args:
         config: sizes and streaming settings.
+
+    Example:
+        >>> import torch
+        >>> from spikeaudio import FlowMatchingDetokenizer
+        >>> detokenizer = FlowMatchingDetokenizer.from_pretrained("checkpoints/spikeaudio-tiny/detokenizer")
+        >>> codes = torch.tensor([[17, 803, 44]])  # 0.24 s
+        >>> mel = detokenizer.decode(codes, seed=0)
+        >>> mel.shape  # 80 mel bins, 50 frames a second
+        torch.Size([1, 80, 12])
+        >>> state = detokenizer.init_state(seed=0)  # the same, code by code
+        >>> pieces = [detokenizer.step(codes[:, :2], state), detokenizer.step(codes[:, 2:], state, last=True)]
+        >>> torch.allclose(torch.cat(pieces, dim=2), mel, atol=1e-4)
+        True
     """
 
     config_class = DetokenizerConfig
