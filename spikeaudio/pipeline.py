@@ -34,6 +34,7 @@ from spikeaudio.speech.generator import Generator
 from spikeaudio.speech.result import Reply, Speech
 from spikeaudio.speech.streamer import AudioEvent, Event
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
+from spikeaudio.vocoder.protocol import Vocoder
 
 
 class SpikeAudio:
@@ -121,7 +122,7 @@ class SpikeAudio:
         return self.decoder.detokenizer
 
     @property
-    def vocoder(self) -> torch.nn.Module:
+    def vocoder(self) -> Vocoder:
         """Mel -> wav."""
         return self.decoder.vocoder
 

@@ -11,20 +11,15 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig
+from transformers import AutoModel
 
 from spikeaudio.audio.samples import check_wav
 from spikeaudio.checkpoint import DETOKENIZER, VOCODER, load_part, missing_parts
 from spikeaudio.detokenizer.modeling import FlowMatchingDetokenizer
 from spikeaudio.detokenizer.state import DetokenizerState
-from spikeaudio.vocoder.bigvgan import BigVGAN
-from spikeaudio.vocoder.piece import LineState
-from spikeaudio.vocoder.state import VocoderState
-from spikeaudio.vocoder.vocos import VocosVocoder
+from spikeaudio.vocoder.protocol import Vocoder, VocoderStream
 
 CODES_PER_SECOND = 12.5
-
-Vocoder = VocosVocoder | BigVGAN
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class SpeechState:
     """State of one stream of speech, owned by the caller; made by `SpeechDecoder.init_state`."""
 
     detokenizer: DetokenizerState
-    vocoder: VocoderState | LineState
+    vocoder: VocoderStream
 
     def reset(self) -> None:
         """Start again with nothing said, without a voice prompt."""
@@ -179,7 +174,7 @@ class SpeechDecoder:
         """
         mel = self.detokenizer.step(codes[None].to(self.detokenizer.device), state.detokenizer, last=last)
         mel = mel.to(self.vocoder.device, self.vocoder.dtype)
-        wav = self.vocoder.step(mel, state.vocoder, last=last)  # type: ignore[arg-type]  # init_state made it
+        wav = self.vocoder.step(mel, state.vocoder, last=last)
         return wav[0].cpu()
 
     def decode(self, codes: Tensor, seed: int = 0, voice: VoicePrompt | None = None) -> Tensor:
@@ -190,13 +185,20 @@ class SpeechDecoder:
 
 
 def load_vocoder(folder: str | Path, dtype: torch.dtype | str) -> Vocoder:
-    """The vocoder in `folder`, of the kind that its config.json names.
+    """The vocoder in `folder`, of the class that is registered for its ``model_type``.
+
+    Args:
+        folder: written by the vocoder's `save_pretrained`.
+        dtype: dtype of the weights in memory; "auto": as they are stored.
 
     Raises:
-        ValueError: it names none of ours.
+        ValueError: no class is registered for it, or the class lacks a member of `Vocoder`.
     """
-    kinds: dict[str, type[Vocoder]] = {kind.config_class.model_type: kind for kind in (VocosVocoder, BigVGAN)}
-    named = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
-    if named not in kinds:
-        raise ValueError(f"{folder} holds no vocoder of ours: model_type is {named!r}, expected one of {sorted(kinds)}")
-    return kinds[named].from_pretrained(folder, dtype=dtype)
+    vocoder = AutoModel.from_pretrained(folder, dtype=dtype)
+    if not isinstance(vocoder, Vocoder):
+        lacking = sorted(name for name in _VOCODER_MEMBERS if not hasattr(vocoder, name))
+        raise ValueError(f"{folder} holds no vocoder: {type(vocoder).__name__} has no {', '.join(lacking)}")
+    return vocoder
+
+
+_VOCODER_MEMBERS = ("log_mel", "init_state", "decode", "step")

@@ -245,16 +245,16 @@ class BigVGAN(StreamingVocoder[LineState]):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         starts = torch.zeros(batch_size, dtype=torch.long, device=self.conv_pre.weight.device)
-        return LineState([], starts, self._sizes, self.conv_pre.weight.dtype)
+        return LineState([], starts, self.state_sizes, self.conv_pre.weight.dtype)
 
     @property
-    def _sizes(self) -> tuple[object, ...]:
+    def state_sizes(self) -> tuple[object, ...]:
         """What a state must fit."""
         config = self.config
         kernels = (config.upsample_kernel_sizes, config.resblock_kernel_sizes, config.resblock_dilation_sizes)
         return config.num_mels, config.upsample_initial_channel, str((config.upsample_rates, kernels))
 
-    def _advance(self, mel: Tensor, state: LineState, last: bool) -> Tensor:
+    def advance(self, mel: Tensor, state: LineState, last: bool) -> Tensor:
         """`step` without checks and with gradients."""
         piece = Piece(state, last)
         state.frames += mel.shape[-1]

@@ -4,7 +4,7 @@ The rows of a batch share one clock: frame k of a state is the k-th frame pushed
 reset in the middle starts a stream of its own there; its samples before that moment are silence.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 
 class StreamState(Protocol):
-    """What a caller keeps between two steps, as far as every vocoder knows it."""
+    """State that a caller keeps between two steps, as far as `StreamingVocoder` knows it."""
 
     @property
     def batch_size(self) -> int:
@@ -22,18 +22,21 @@ class StreamState(Protocol):
 
     @property
     def sizes(self) -> tuple[object, ...]:
-        """Of the network that made it; another one must not use it."""
+        """Sizes of the network that made it; another one must not use it."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its frames."""
+        """Dtype of its frames."""
 
 
 State = TypeVar("State", bound=StreamState)
 
 
-class StreamingVocoder(PreTrainedModel, Generic[State]):  # type: ignore[misc]
-    """Log-mel -> waveform, offline or piece by piece: (B, M, F) in the weights' dtype -> (B, N) float32."""
+class StreamingVocoder(PreTrainedModel, ABC, Generic[State]):  # type: ignore[misc]
+    """Log-mel -> waveform, offline or piece by piece: (B, M, F) in the weights' dtype -> (B, N) float32.
+
+    A vocoder of this kind brings `init_state`, `state_sizes` and `advance`.
+    """
 
     config: Any
 
@@ -43,17 +46,17 @@ class StreamingVocoder(PreTrainedModel, Generic[State]):  # type: ignore[misc]
 
     @property
     @abstractmethod
-    def _sizes(self) -> tuple[object, ...]:
-        """What the sizes of a state must be."""
+    def state_sizes(self) -> tuple[object, ...]:
+        """Sizes that a state of this network has."""
 
     @abstractmethod
-    def _advance(self, mel: Tensor, state: State, last: bool) -> Tensor:
+    def advance(self, mel: Tensor, state: State, last: bool) -> Tensor:
         """`step` without checks and with gradients."""
 
     def forward(self, mel: Tensor) -> Tensor:
         """Differentiable `decode`, for training: (B, M, F) -> (B, N)."""
         self._check_mel(mel)
-        return self._advance(mel, self.init_state(mel.shape[0]), last=True)
+        return self.advance(mel, self.init_state(mel.shape[0]), last=True)
 
     @torch.no_grad()
     def decode(self, mel: Tensor) -> Tensor:
@@ -83,13 +86,13 @@ class StreamingVocoder(PreTrainedModel, Generic[State]):  # type: ignore[misc]
         self._check_mel(mel)
         if mel.shape[0] != state.batch_size:
             raise ValueError(f"mel has {mel.shape[0]} rows, but the state was made for {state.batch_size}")
-        if state.sizes != self._sizes:
+        if state.sizes != self.state_sizes:
             raise ValueError("the state was made by a vocoder of other sizes; make one with this model's init_state")
         if state.dtype != mel.dtype:
             raise ValueError(f"mel is {mel.dtype}, but the state was made for {state.dtype}")
         if not torch.isfinite(mel).all():
             raise ValueError("mel holds NaN or infinite values")
-        return self._advance(mel, state, last)
+        return self.advance(mel, state, last)
 
     def _check_mel(self, mel: Tensor) -> None:
         """Raise ValueError unless mel is (B, M, F) in the weights' dtype."""

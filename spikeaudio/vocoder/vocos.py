@@ -149,7 +149,7 @@ class VocosVocoder(StreamingVocoder[VocoderState]):
         return [self.config.num_mels] + [self.config.hidden_size] * self.config.num_layers
 
     @property
-    def _sizes(self) -> tuple[object, ...]:
+    def state_sizes(self) -> tuple[object, ...]:
         return self._context_channels, (self._open_hops, self.config.hop_length)
 
     @property
@@ -157,7 +157,7 @@ class VocosVocoder(StreamingVocoder[VocoderState]):
         """Hops of a synthesis frame that later frames still add to."""
         return -(-self.config.n_fft // self.config.hop_length) - 1
 
-    def _advance(self, mel: Tensor, state: VocoderState, last: bool) -> Tensor:
+    def advance(self, mel: Tensor, state: VocoderState, last: bool) -> Tensor:
         """`step` without checks and with gradients."""
         first = state.frames  # index of the first frame that the coming layer reads
         hidden = self._convolve(self.backbone.embed, mel, state, 0, last)

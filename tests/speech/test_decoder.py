@@ -59,8 +59,11 @@ def test_saved_and_loaded_with_its_own_vocoder(decoder, tmp_path):
     assert type(loaded.vocoder) is type(decoder.vocoder)
     torch.testing.assert_close(loaded.decode(codes_of(6)), decoder.decode(codes_of(6)), rtol=0, atol=1e-4)
     path = tmp_path / "vocoder" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "bert"}))
-    with pytest.raises(ValueError, match=r"holds no vocoder of ours: model_type is 'bert', expected one of \["):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": "nobody_knows"}))
+    with pytest.raises(ValueError, match="nobody_knows"):
+        SpeechDecoder.from_pretrained(tmp_path)
+    decoder.detokenizer.save_pretrained(tmp_path / "vocoder")
+    with pytest.raises(ValueError, match="holds no vocoder: FlowMatchingDetokenizer has no log_mel"):
         SpeechDecoder.from_pretrained(tmp_path)
 
 
