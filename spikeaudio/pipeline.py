@@ -75,10 +75,6 @@ class SpikeAudio:
     ) -> "SpikeAudio":
         """Load a checkpoint folder: one of ours, or an unmodified download of Kimi-Audio.
 
-        Packed weights of a small spiking model (up to 64 MiB unpacked) are kept unpacked in memory, which is faster;
-        those of a larger one are unpacked at every call, unless you ask for
-        `spikeaudio.spiking.conversion.keep_unpacked` on its `model`. Both give the same numbers.
-
         Args:
             folder: the checkpoint.
             device: where to run; None: the CPU.

@@ -10,6 +10,7 @@ checkpoint's other parts in the folder that they were loaded from, the first tim
 The parts are not modules of the model: its parameters, `state_dict` and saved files stay those of the language model.
 """
 
+import shutil
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeaudio.checkpoint import checkpoint_folder
+from spikeaudio.checkpoint import DETOKENIZER, VOCODER, checkpoint_folder, missing_parts
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.forced_text import ForcedText
 from spikeaudio.lm.generation import SpikeAudioGenerateOutput
@@ -28,7 +29,7 @@ from spikeaudio.prompt.raw_audio import SAMPLING_RATE
 from spikeaudio.speech.decoder import SpeechDecoder
 
 
-class CheckpointParts:
+class Companions:
     """Processor and speech decoder of a checkpoint, each loaded when first asked for."""
 
     def __init__(self, folder: str | Path, device: torch.device) -> None:
@@ -45,24 +46,63 @@ class CheckpointParts:
         """The speech decoder, in float32 on the model's device."""
         return SpeechDecoder.from_pretrained(checkpoint_folder(self.folder), self.device)
 
+    @property
+    def speaks(self) -> bool:
+        """Whether there is a speech decoder to load."""
+        return not missing_parts(self.folder, DETOKENIZER, VOCODER)
+
+    def save(self, folder: Path) -> None:
+        """Write processor and speech decoder beside a saved language model; what lies there already stays.
+
+        Args:
+            folder: the language model's new checkpoint.
+        """
+        if not (folder / "processor_config.json").is_file():
+            self.processor.save_pretrained(folder)
+        if self.speaks and missing_parts(folder, DETOKENIZER, VOCODER):
+            self.save_decoder(folder)
+
+    def save_decoder(self, folder: Path) -> None:
+        """Write detokenizer and vocoder as they are stored."""
+        for part in (DETOKENIZER, VOCODER):
+            shutil.copytree(Path(self.folder) / part, folder / part, dirs_exist_ok=True)
+
 
 class SpikeAudioForSpeechGeneration(SpikeAudioForConditionalGeneration):
-    """`generate` also returns the waves of what it says. Give `parts` to a model that was not loaded from a folder."""
+    """`generate` also returns the waves of what it says.
+
+    Give `companions` to a model that was not loaded from a folder.
+    """
 
     def __init__(self, config: SpikeAudioConfig) -> None:
         super().__init__(config)
-        self._parts: CheckpointParts | None = None
+        self._companions: Companions | None = None
 
     @property
-    def parts(self) -> CheckpointParts:
+    def companions(self) -> Companions:
         """The rest of the checkpoint."""
-        if self._parts is None:
-            self._parts = CheckpointParts(self.config._name_or_path, self.device)
-        return self._parts
+        if self._companions is None:
+            self._companions = Companions(self.config._name_or_path, self.device)
+        return self._companions
 
-    @parts.setter
-    def parts(self, parts: CheckpointParts) -> None:
-        self._parts = parts
+    @companions.setter
+    def companions(self, companions: Companions) -> None:
+        self._companions = companions
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Write the whole checkpoint: the language model, and from its own folder the processor and the voice.
+
+        So a folder that a `Trainer` writes hears and speaks. A model that came from no folder is written alone.
+
+        Args:
+            save_directory: folder to write to.
+            *args: for transformers' `save_pretrained`.
+            **kwargs: for transformers' `save_pretrained`.
+        """
+        super().save_pretrained(save_directory, *args, **kwargs)
+        known = self._companions is not None or (Path(self.config._name_or_path) / "processor_config.json").is_file()
+        if known and kwargs.get("is_main_process", True):
+            self.companions.save(Path(save_directory))
 
     def generate(  # type: ignore[override]
         self,
@@ -92,7 +132,7 @@ class SpikeAudioForSpeechGeneration(SpikeAudioForConditionalGeneration):
             kwargs["audio_input_ids"] = audio_ids.masked_fill(torch.isin(audio_ids, modes), wanted)
         if mode == "text":
             return super().generate(inputs, *args, generation_mode=mode, **kwargs)
-        decoder = self.parts.decoder  # before the work: what is missing is said at once
+        decoder = self.companions.decoder  # before the work: what is missing is said at once
         kwargs["return_dict_in_generate"] = True
         output = super().generate(inputs, *args, generation_mode=mode, **kwargs)
         assert isinstance(output, SpikeAudioGenerateOutput) and output.audio_codes is not None
@@ -132,7 +172,7 @@ class SpikeAudioForSpeechSeq2Seq(SpikeAudioForSpeechGeneration):
             return super().generate(given, *args, attention_mask=attention_mask, **kwargs)
         mask = torch.ones_like(given, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         wavs = [row[real].float().cpu() for row, real in zip(given, mask, strict=True)]
-        prompt = self.parts.processor.apply_transcription_request(wavs, sampling_rate=SAMPLING_RATE)
+        prompt = self.companions.processor.apply_transcription_request(wavs, sampling_rate=SAMPLING_RATE)
         prompt = prompt.to(device=self.device, dtype=self.dtype)
         length = prompt["input_ids"].shape[1]
         output = super().generate(prompt.pop("input_ids"), *args, generation_mode="text", **prompt, **kwargs)
@@ -166,9 +206,9 @@ class SpikeAudioForTextToWaveform(SpikeAudioForSpeechGeneration):
         layout = layout_of(self.config)
         silent = ids.new_tensor([layout.blank_token_id, self.config.pad_token_id])
         texts = [row[~torch.isin(row, silent)].tolist() for row in ids]
-        for name in (*self.parts.processor.model_input_names, "generation_mode"):
+        for name in (*self.companions.processor.model_input_names, "generation_mode"):
             kwargs.pop(name, None)
-        prompt = self.parts.processor.read_aloud(texts).to(self.device)
+        prompt = self.companions.processor.read_aloud(texts).to(self.device)
         forced = ForcedText([spoken_text_ids(text, layout) for text in texts], prompt["input_ids"].shape[1])
         output = super().generate(
             prompt.pop("input_ids"), *args, generation_mode="audio", prefix_allowed_tokens_fn=forced, **prompt, **kwargs

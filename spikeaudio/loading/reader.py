@@ -11,12 +11,9 @@ from spikeaudio.loading.kimi.folder import PublishedFolder, is_published
 from spikeaudio.loading.kimi.reader import read_language_model, read_processor, read_speech_decoder
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.speech.decoder import SpeechDecoder
-from spikeaudio.spiking.conversion import keep_unpacked, unpacked_bytes
-
-_UNPACKED_BYTES = 2**26  # 64 MiB: spiking weights that take less stay unpacked in memory
 
 
-class Parts(NamedTuple):
+class Checkpoint(NamedTuple):
     """What a `SpikeAudio` is made of."""
 
     model: SpikeAudioForConditionalGeneration
@@ -30,7 +27,7 @@ def read_checkpoint(
     dtype: torch.dtype | str | None = None,
     device_map: Any = None,
     speech_tokenizer: str | Path | None = None,
-) -> Parts:
+) -> Checkpoint:
     """Load a checkpoint folder; see `SpikeAudio.from_pretrained` for the arguments.
 
     Raises:
@@ -52,14 +49,17 @@ def read_checkpoint(
         if speech_tokenizer is not None:
             raise ValueError(f"speech_tokenizer is for a download of Kimi-Audio; {path} has its own layout")
         model = load_part(lambda path: SpikeAudioForConditionalGeneration.from_pretrained(path, **options), path)
-        if unpacked_bytes(model) <= _UNPACKED_BYTES:
-            keep_unpacked(model)
+        if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+            raise FileNotFoundError(
+                f"{path} has no text tokenizer: write it there with processor.save_pretrained(folder), "
+                "or give the Trainer processing_class=processor"
+            )
         processor = load_part(SpikeAudioProcessor.from_pretrained, path)
         speaks = not missing_parts(path, DETOKENIZER, VOCODER)
     if device_map is None:
         model = model.to(device)
     if not speaks:
-        return Parts(model, processor, None)
+        return Checkpoint(model, processor, None)
     if is_published(path):
-        return Parts(model, processor, read_speech_decoder(published, model.device, dtype))
-    return Parts(model, processor, SpeechDecoder.from_pretrained(path, model.device, dtype))
+        return Checkpoint(model, processor, read_speech_decoder(published, model.device, dtype))
+    return Checkpoint(model, processor, SpeechDecoder.from_pretrained(path, model.device, dtype))

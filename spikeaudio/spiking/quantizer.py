@@ -1,9 +1,14 @@
 """Spiking checkpoints in transformers: ``from_pretrained(folder, quantization_config=GIFConfig(...))``.
 
-The quantizer replaces layers before weights are loaded. From a dense checkpoint they keep real weights; a packed
-checkpoint names its `GIFConfig` in ``config.json`` and needs nothing passed. Two traps of transformers 5.23: buffers
-and parameters that a dense checkpoint does not have come back uninitialised, so neurons are reset after loading; and
-without ``import spikeaudio`` a plain Qwen2 checkpoint loads dense with only a log line ("Unknown quantization type").
+The quantizer replaces layers before weights are loaded. From a dense checkpoint they keep real weights. A packed
+checkpoint names its `GIFConfig` in ``config.json`` and needs nothing passed.
+
+Packed weights of a small model (up to `UNPACKED_BYTES` unpacked) are kept unpacked in memory, which is faster. Those of
+a larger one are unpacked at every call, unless you ask for `keep_unpacked`. Both give the same numbers.
+
+Two traps of transformers 5.23. Buffers and parameters that a dense checkpoint does not have come back uninitialised, so
+neurons are reset after loading. Without ``import spikeaudio`` a plain Qwen2 checkpoint loads dense, with only a log
+line ("Unknown quantization type").
 """
 
 from typing import Any
@@ -14,7 +19,9 @@ from transformers.quantizers.auto import register_quantization_config, register_
 from transformers.quantizers.base import HfQuantizer
 
 from spikeaudio.spiking.config import QUANT_METHOD, GIFConfig
-from spikeaudio.spiking.conversion import spiking_layers, to_dense, to_spiking
+from spikeaudio.spiking.conversion import keep_unpacked, spiking_layers, to_dense, to_spiking, unpacked_bytes
+
+UNPACKED_BYTES = 2**26  # 64 MiB: packed weights that take less stay unpacked in memory
 
 register_quantization_config(QUANT_METHOD)(GIFConfig)
 
@@ -35,6 +42,9 @@ class GIFQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def _process_model_before_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
         to_spiking(model, self.quantization_config)
+        if not self.pre_quantized:  # a dense checkpoint knows no neurons: that they are missing is no news
+            known = getattr(model, "_keys_to_ignore_on_load_missing", None) or ()
+            setattr(model, "_keys_to_ignore_on_load_missing", [*known, r"\.neuron\."])  # noqa: B010 (nn.Module's type)
         return model
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
@@ -42,6 +52,8 @@ class GIFQuantizer(HfQuantizer):  # type: ignore[misc]
             if not self.pre_quantized:
                 layer.neuron.reset_parameters()
             layer.neuron.refresh()
+        if unpacked_bytes(model) <= UNPACKED_BYTES:
+            keep_unpacked(model)
         return model
 
     def _dequantize(self, model: nn.Module, dtype: Dtype | None = None) -> nn.Module:

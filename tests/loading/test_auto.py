@@ -16,13 +16,15 @@ from transformers import (
     AutoProcessor,
     TextIteratorStreamer,
     TextStreamer,
+    Trainer,
+    TrainingArguments,
     pipeline,
 )
 
 import spikeaudio  # noqa: F401 (registers)
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
-from spikeaudio.loading.auto import CheckpointParts, SpikeAudioForSpeechGeneration
+from spikeaudio.loading.auto import Companions, SpikeAudioForSpeechGeneration
 from spikeaudio.pipeline import SpikeAudio
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.speech.streamer import AudioEvent, AudioTextStreamer, TextEvent
@@ -146,13 +148,13 @@ def test_audio_text_streamer_takes_one_row(processor: Any) -> None:
 
 
 def test_generate_without_voice(model: Any, processor: Any, messages: Any, tmp_path: Path) -> None:
-    model.save_pretrained(tmp_path)
+    SpikeAudioForConditionalGeneration.from_pretrained(model.companions.folder).save_pretrained(tmp_path)
     mute = AutoModelForMultimodalLM.from_pretrained(tmp_path)
     prompt = processor.apply_chat_template(messages)
     assert mute.generate(**prompt, max_new_tokens=2).shape[0] == 1
     with pytest.raises(ValueError, match="cannot speak: it has no detokenizer/ and no vocoder/"):
         mute.generate(**prompt, generation_mode="audio", max_new_tokens=2)
-    mute.parts = CheckpointParts(model.parts.folder, torch.device("cpu"))
+    mute.companions = Companions(model.companions.folder, torch.device("cpu"))
     assert mute.generate(**prompt, generation_mode="audio", max_new_tokens=2).audio is not None
 
 
@@ -222,3 +224,31 @@ def test_lora_attaches_and_learns(tiny_checkpoint: Path, processor: Any, message
     again = PeftModel.from_pretrained(fresh, tmp_path).eval()
     assert torch.equal(model(**prompt).logits, again(**prompt).logits)
     assert again.generate(**prompt, max_new_tokens=3).shape[1] == prompt["input_ids"].shape[1] + 3
+
+
+def test_saved_by_the_auto_classes_it_keeps_ears_and_voice(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    AutoModelForMultimodalLM.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path)
+    AutoProcessor.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path)
+    before, after = SpikeAudio.from_pretrained(tiny_checkpoint), SpikeAudio.from_pretrained(tmp_path)
+    wav = torch.sin(torch.arange(8000) / 9)
+    assert after.transcribe(wav) == before.transcribe(wav)
+    assert torch.equal(after.detokenize([3, 1, 4]), before.detokenize([3, 1, 4]))
+
+
+@pytest.mark.parametrize("processing_class", [True, False])
+def test_a_checkpoint_of_the_trainer_loads(tiny_checkpoint: Path, tmp_path: Path, processing_class: bool) -> None:
+    model = AutoModelForMultimodalLM.from_pretrained(tiny_checkpoint)
+    ids = torch.arange(12) + 3
+    example = {"input_ids": ids, "audio_input_ids": ids, "labels": ids, "audio_labels": ids}
+    settings = TrainingArguments(tmp_path, max_steps=1, save_steps=1, report_to=[], use_cpu=True, disable_tqdm=True)
+    settings.remove_unused_columns = False
+    processor = AutoProcessor.from_pretrained(tiny_checkpoint) if processing_class else None
+    Trainer(model, settings, train_dataset=[example] * 2, processing_class=processor).train()
+    trained = SpikeAudio.from_pretrained(tmp_path / "checkpoint-1")
+    assert trained.processor.hears and len(trained.detokenize([3, 1, 4])) == 3 * 1920
+
+
+def test_a_folder_without_a_tokenizer_says_what_to_do(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    SpikeAudioForConditionalGeneration.from_pretrained(tiny_checkpoint).save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match="processing_class=processor"):
+        SpikeAudio.from_pretrained(tmp_path)

@@ -13,7 +13,7 @@ from spikeaudio.checkpoint import load_part
 from spikeaudio.detokenizer.modeling import FlowMatchingDetokenizer
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration, SpikeAudioModel
-from spikeaudio.loading.auto import CheckpointParts, SpikeAudioForSpeechGeneration
+from spikeaudio.loading.auto import Companions, SpikeAudioForSpeechGeneration
 from spikeaudio.loading.kimi.configuration import (
     detokenizer_config,
     encoder_config,
@@ -118,7 +118,7 @@ def read_language_model(cls: type[Model], folder: PublishedFolder, **kwargs: Any
     model = build(cls, config, weights, WITH_ENCODER, folder.root, **kwargs)
     model.generation_config = generation_config(config)
     if isinstance(model, SpikeAudioForSpeechGeneration):
-        model.parts = PublishedParts(folder, model.device)
+        model.companions = PublishedCompanions(folder, model.device)
     return model
 
 
@@ -203,7 +203,7 @@ def read_speech_decoder(
     return SpeechDecoder(detokenizer.to(device), vocoder.to(device))
 
 
-class PublishedParts(CheckpointParts):
+class PublishedCompanions(Companions):
     """Processor and speech decoder of a download, each read when first asked for."""
 
     def __init__(self, published: PublishedFolder, device: torch.device) -> None:
@@ -215,9 +215,18 @@ class PublishedParts(CheckpointParts):
         """The processor; its speech tokenizer stays on the CPU."""
         return read_processor(self.published)
 
+    @property
+    def speaks(self) -> bool:
+        """Whether the download holds detokenizer and vocoder."""
+        return not self.published.missing_to_speak()
+
     @cached_property
     def decoder(self) -> SpeechDecoder:
         """The speech decoder, in float32 on the model's device."""
         if missing := self.published.missing_to_speak():
             raise ValueError(f"{self.published.root} cannot speak: it has no {' and no '.join(missing)}/")
         return read_speech_decoder(self.published, self.device)
+
+    def save_decoder(self, folder: Path) -> None:
+        """Write detokenizer and vocoder in our layout, in the dtype in which they are published."""
+        read_speech_decoder(self.published, dtype="auto").save_pretrained(folder)

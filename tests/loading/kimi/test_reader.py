@@ -107,7 +107,7 @@ def test_auto_classes(published, model, clip):
     assert prompt.keys() == ours.keys() and all(torch.equal(prompt[name], ours[name]) for name in prompt)
     output = loaded.generate(**prompt, generation_mode="audio", max_new_tokens=12, audio_temperature=0.0)
     assert len(output.audio) == 1 and len(output.audio[0]) == 1920 * len(output.audio_codes[0]) > 0
-    text = loaded.parts.processor.batch_decode(output.sequences[:, prompt["input_ids"].shape[1] :])
+    text = loaded.companions.processor.batch_decode(output.sequences[:, prompt["input_ids"].shape[1] :])
     assert len(text[0]) > 0
     assert isinstance(AutoModelForCausalLM.from_pretrained(published), SpikeAudioForConditionalGeneration)
     bare = AutoModel.from_pretrained(published)
@@ -177,4 +177,4 @@ def test_names_and_weights_say_which_file_they_are_from(download: Path):
         model.speak("hello")
     loaded = AutoModelForMultimodalLM.from_pretrained(download)
     with pytest.raises(ValueError, match="cannot speak: it has no vocoder/"):
-        _ = loaded.parts.decoder
+        _ = loaded.companions.decoder

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from spikeaudio import SpikeAudio
-from spikeaudio.loading import reader as checkpoint_reader
+from spikeaudio.spiking import quantizer
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import keep_unpacked, spiking_layers, to_spiking, unpacked_bytes
 from spikeaudio.spiking.counting import counting
@@ -240,6 +240,6 @@ def test_small_checkpoints_are_kept_unpacked(
     to_spiking(source.model, config)
     source.model.config.quantization_config = config
     source.save_pretrained(tmp_path)
-    monkeypatch.setattr(checkpoint_reader, "_UNPACKED_BYTES", limit)
+    monkeypatch.setattr(quantizer, "UNPACKED_BYTES", limit)
     layers = [layer for _, layer in spiking_layers(SpikeAudio.from_pretrained(tmp_path).model)]
     assert layers and all(isinstance(layer.operand, kind) for layer in layers)
