@@ -5,13 +5,18 @@
     folder/detokenizer/      codes -> mel
     folder/vocoder/          mel -> wav; both needed to speak
 
+A checkpoint is named by its folder, by a name that ships with the package ("spikeaudio-tiny"), or by an id "org/name"
+on the Hugging Face hub. A folder on this machine wins over everything else.
+
 Each of the four loads alone. Loading one here turns the many ways in which a file can be broken into one sentence.
 """
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 
@@ -19,7 +24,88 @@ SPEECH_TOKENIZER = "speech_tokenizer"
 DETOKENIZER = "detokenizer"
 VOCODER = "vocoder"
 
+_PACKAGE = Path(__file__).resolve().parent
+
 Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class HubOptions:
+    """How the hub is asked.
+
+    Attributes:
+        revision: branch, tag or commit; None: the main branch.
+        cache_dir: folder of the cache; None: the user's.
+        token: token of the user; True: the stored one.
+        local_files_only: look in the cache alone.
+        force_download: fetch again what is in the cache.
+    """
+
+    revision: str | None = None
+    cache_dir: str | Path | None = None
+    token: str | bool | None = None
+    local_files_only: bool = False
+    force_download: bool = False
+
+
+def shipped_checkpoints() -> dict[str, Path]:
+    """Folders of the checkpoints that came with this package, by name.
+
+    Example:
+        >>> from spikeaudio.checkpoint import shipped_checkpoints
+        >>> "spikeaudio-tiny" in shipped_checkpoints()
+        True
+    """
+    places = [_PACKAGE / "checkpoints", _PACKAGE.parent / "checkpoints"]  # a link may be missing where git made none
+    found = (path.parent for place in reversed(places) for path in sorted(place.glob("*/config.json")))
+    return {folder.name: folder for folder in found}
+
+
+def find_checkpoint(name: str | Path, hub: HubOptions | None = None) -> Path:
+    """The folder of a checkpoint.
+
+    Args:
+        name: a folder, the name of a shipped checkpoint, or an id "org/name" on the hub.
+        hub: how the hub is asked; None: as it is by default.
+
+    Raises:
+        FileNotFoundError: there is no such folder, shipped name, or repository that can be reached.
+
+    Example:
+        >>> from spikeaudio.checkpoint import find_checkpoint
+        >>> find_checkpoint("spikeaudio-tiny").name
+        'spikeaudio-tiny'
+    """
+    path = Path(name)
+    if str(name) and path.is_dir():
+        return path
+    shipped = shipped_checkpoints()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    if _is_hub_id(str(name)):
+        return _fetch(str(name), hub or HubOptions())
+    raise FileNotFoundError(
+        f"no checkpoint folder at {str(name)!r}: expected a folder, a shipped name "
+        f"({', '.join(sorted(shipped)) or 'none'}), or an id org/name on the Hugging Face hub"
+    )
+
+
+def _is_hub_id(name: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) is not None
+
+
+def _fetch(name: str, hub: HubOptions) -> Path:
+    from huggingface_hub import snapshot_download
+
+    options: dict[str, Any] = vars(hub)
+    try:
+        return Path(snapshot_download(name, **options))
+    except Exception as error:  # the hub's client raises many kinds, its HTTP library's among them
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise FileNotFoundError(
+            f"no folder {name} here, and the hub did not give {name}: {reason} "
+            f"(offline? on another machine run `hf download {name} --local-dir FOLDER`, then load FOLDER)"
+        ) from error
 
 
 def checkpoint_folder(folder: str | Path) -> Path:

@@ -70,24 +70,73 @@ class SpikeAudio:
         folder: str | Path,
         device: torch.device | str | None = None,
         dtype: torch.dtype | str | None = None,
-        device_map: Any = None,
         speech_tokenizer: str | Path | None = None,
+        **options: Any,
     ) -> "SpikeAudio":
-        """Load a checkpoint folder: one of ours, or an unmodified download of Kimi-Audio.
+        """Load a checkpoint: one of ours, or an unmodified download of Kimi-Audio.
 
         Args:
-            folder: the checkpoint.
-            device: where to run; None: the CPU.
-            dtype: of the weights in memory; None: float32; "auto": as they are stored.
-            device_map: spreads the language model over devices, as in transformers; instead of `device`.
+            folder: a folder, the name of a shipped checkpoint ("spikeaudio-tiny"), or an id "org/name" on the hub.
+            device: device to run on; None: the CPU.
+            dtype: dtype of the weights in memory; None: float32; "auto": as they are stored.
             speech_tokenizer: folder of the GLM-4-Voice tokenizer, if it lies neither in a download nor beside it.
+            options: transformers' keywords for the language model (`device_map`, `attn_implementation`,
+                `quantization_config`, `torch_dtype`), and the hub's (`revision`, `cache_dir`, `token`,
+                `local_files_only`, `force_download`).
 
         Raises:
             FileNotFoundError: no such folder, or no checkpoint in it, or a file of it is missing.
-            ValueError: a file is damaged, a configuration has unknown keys, or the parts do not belong together.
+            ValueError: a file is damaged, a keyword or a key of a configuration is unknown, or the parts do not belong
+                together.
+
+        Example:
+            >>> from spikeaudio import SpikeAudio
+            >>> SpikeAudio.from_pretrained("spikeaudio-tiny")
+            SpikeAudio('spikeaudio-tiny': 4.9 M parameters on cpu in float32, hears and speaks)
         """
-        parts = read_checkpoint(folder, device, dtype, device_map, speech_tokenizer)
-        return cls(*parts, folder=folder)
+        found = read_checkpoint(folder, device, dtype, speech_tokenizer, **options)
+        return cls(*found, folder=folder)
+
+    def __repr__(self) -> str:
+        name = "in memory" if self._folder is None else repr(str(self._folder))
+        size = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
+        spikes = "" if self.model.config.to_dict().get("quantization_config") is None else ", spiking"
+        can = [
+            verb for verb, there in (("hears", self.processor.hears), ("speaks", self._decoder is not None)) if there
+        ]
+        dtype = str(self.dtype).removeprefix("torch.")
+        return (
+            f"SpikeAudio({name}: {size:.1f} M parameters on {self.device} in {dtype}{spikes}, "
+            f"{' and '.join(can) or 'text only'})"
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the language model."""
+        return self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the language model's weights."""
+        return self.model.dtype
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "SpikeAudio":
+        """Move the language model and the voice, in place; the speech tokenizer stays on the CPU.
+
+        Args:
+            device: device to move to; None: stay.
+            dtype: dtype to cast to; None: stay.
+
+        Example:
+            >>> import torch
+            >>> from spikeaudio import SpikeAudio
+            >>> SpikeAudio.from_pretrained("spikeaudio-tiny").to(dtype=torch.bfloat16).dtype
+            torch.bfloat16
+        """
+        self.model.to(device=device, dtype=dtype)  # type: ignore[call-overload]
+        if self._decoder is not None:
+            self._decoder.to(device, dtype)
+        return self
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the whole checkpoint; loading it gives the same weights, bit for bit."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from spikeaudio.pipeline import SpikeAudio
     from spikeaudio.speech.result import Reply
 
-SHIPPED_CHECKPOINT = Path(__file__).resolve().parent.parent.parent / "checkpoints" / "spikeaudio-tiny"
+SHIPPED_CHECKPOINT = Path("spikeaudio-tiny")
 _HEARING_HZ = 16000
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings: wav, flac, ogg, mp3.")]

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spikeaudio.checkpoint import DETOKENIZER, VOCODER, checkpoint_folder, missing_parts
+from spikeaudio.checkpoint import DETOKENIZER, VOCODER, HubOptions, find_checkpoint, missing_parts
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.forced_text import ForcedText
 from spikeaudio.lm.generation import SpikeAudioGenerateOutput
@@ -39,17 +39,17 @@ class Companions:
     @cached_property
     def processor(self) -> SpikeAudioProcessor:
         """The processor; its speech tokenizer stays on the CPU."""
-        return SpikeAudioProcessor.from_pretrained(checkpoint_folder(self.folder))
+        return SpikeAudioProcessor.from_pretrained(find_checkpoint(self.folder))
 
     @cached_property
     def decoder(self) -> SpeechDecoder:
         """The speech decoder, in float32 on the model's device."""
-        return SpeechDecoder.from_pretrained(checkpoint_folder(self.folder), self.device)
+        return SpeechDecoder.from_pretrained(find_checkpoint(self.folder), self.device)
 
     @property
     def speaks(self) -> bool:
         """Whether there is a speech decoder to load."""
-        return not missing_parts(self.folder, DETOKENIZER, VOCODER)
+        return not missing_parts(find_checkpoint(self.folder), DETOKENIZER, VOCODER)
 
     def save(self, folder: Path) -> None:
         """Write processor and speech decoder beside a saved language model; what lies there already stays.
@@ -65,7 +65,7 @@ class Companions:
     def save_decoder(self, folder: Path) -> None:
         """Write detokenizer and vocoder as they are stored."""
         for part in (DETOKENIZER, VOCODER):
-            shutil.copytree(Path(self.folder) / part, folder / part, dirs_exist_ok=True)
+            shutil.copytree(find_checkpoint(self.folder) / part, folder / part, dirs_exist_ok=True)
 
 
 class SpikeAudioForSpeechGeneration(SpikeAudioForConditionalGeneration):
@@ -89,6 +89,16 @@ class SpikeAudioForSpeechGeneration(SpikeAudioForConditionalGeneration):
     def companions(self, companions: Companions) -> None:
         self._companions = companions
 
+    @property
+    def _has_companions(self) -> bool:
+        if self._companions is not None:
+            return True
+        cached = HubOptions(local_files_only=True)  # saving asks no network
+        try:
+            return (find_checkpoint(self.config._name_or_path, cached) / "processor_config.json").is_file()
+        except FileNotFoundError:
+            return False
+
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """Write the whole checkpoint: the language model, and from its own folder the processor and the voice.
 
@@ -100,8 +110,7 @@ class SpikeAudioForSpeechGeneration(SpikeAudioForConditionalGeneration):
             **kwargs: for transformers' `save_pretrained`.
         """
         super().save_pretrained(save_directory, *args, **kwargs)
-        known = self._companions is not None or (Path(self.config._name_or_path) / "processor_config.json").is_file()
-        if known and kwargs.get("is_main_process", True):
+        if self._has_companions and kwargs.get("is_main_process", True):
             self.companions.save(Path(save_directory))
 
     def generate(  # type: ignore[override]

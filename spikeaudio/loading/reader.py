@@ -1,16 +1,35 @@
 """The three parts of a model from a checkpoint folder: one of ours, or Kimi-Audio's as it was downloaded."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from spikeaudio.checkpoint import DETOKENIZER, VOCODER, checkpoint_folder, load_part, missing_parts
+from spikeaudio.checkpoint import (
+    DETOKENIZER,
+    VOCODER,
+    HubOptions,
+    checkpoint_folder,
+    find_checkpoint,
+    load_part,
+    missing_parts,
+)
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.loading.kimi.folder import PublishedFolder, is_published
 from spikeaudio.loading.kimi.reader import read_language_model, read_processor, read_speech_decoder
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.speech.decoder import SpeechDecoder
+
+HUB_OPTIONS = tuple(field.name for field in fields(HubOptions))
+MODEL_OPTIONS = (
+    "device_map",
+    "torch_dtype",
+    "attn_implementation",
+    "quantization_config",
+    "max_memory",
+    "offload_folder",
+)
 
 
 class Checkpoint(NamedTuple):
@@ -25,20 +44,26 @@ def read_checkpoint(
     folder: str | Path,
     device: torch.device | str | None = None,
     dtype: torch.dtype | str | None = None,
-    device_map: Any = None,
     speech_tokenizer: str | Path | None = None,
+    **options: Any,
 ) -> Checkpoint:
-    """Load a checkpoint folder; see `SpikeAudio.from_pretrained` for the arguments.
+    """Load a checkpoint; see `SpikeAudio.from_pretrained` for the arguments.
 
     Raises:
         FileNotFoundError: no such folder, no checkpoint in it, or a file of a download is missing.
         ValueError: a file is damaged, a configuration has unknown keys, weights are missing or left over, `device` and
-            `device_map` are both given, or `speech_tokenizer` is given for a folder of ours.
+            `device_map` are both given, `speech_tokenizer` is given for a folder of ours, or an option is unknown.
     """
+    hub = HubOptions(**{name: options.pop(name) for name in HUB_OPTIONS if name in options})
+    if unknown := sorted(set(options) - set(MODEL_OPTIONS)):
+        known = ("device", "dtype", "speech_tokenizer", *MODEL_OPTIONS, *HUB_OPTIONS)
+        raise ValueError(f"unknown keywords {unknown} of from_pretrained: expected some of {', '.join(known)}")
+    dtype = options.pop("torch_dtype", None) if dtype is None else dtype
+    device_map = options.get("device_map")
     if device is not None and device_map is not None:
         raise ValueError(f"give either device or device_map, got {device!r} and {device_map!r}")
-    path = checkpoint_folder(folder)
-    options = {"dtype": dtype or torch.float32} | ({} if device_map is None else {"device_map": device_map})
+    path = checkpoint_folder(find_checkpoint(folder, hub))
+    options = {"dtype": dtype or torch.float32} | {name: value for name, value in options.items() if value is not None}
     if is_published(path):
         given = None if speech_tokenizer is None else Path(speech_tokenizer)
         published = PublishedFolder(path, given)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin, Wav2Vec2FeatureExtractor
 
-from spikeaudio.checkpoint import SPEECH_TOKENIZER, load_part, missing_parts
+from spikeaudio.checkpoint import SPEECH_TOKENIZER, find_checkpoint, load_part, missing_parts
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.prompt.batch import Row, batch_prompts
 from spikeaudio.prompt.conversation import DecodedAnswer, build_prompt, layout_of, read_layout, without_thoughts
@@ -105,7 +105,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         cls, pretrained_model_name_or_path: str | Path, processor_dict: dict[str, Any] | None = None, **kwargs: Any
     ) -> list[Any]:
         """Positional arguments of `__init__`, from a folder; transformers calls this."""
-        folder = Path(pretrained_model_name_or_path)
+        folder = find_checkpoint(pretrained_model_name_or_path)
         stored = processor_dict or {}
         layout = stored.get("layout") or layout_of(SpikeAudioConfig.from_pretrained(folder))
         speech = None

@@ -101,6 +101,12 @@ class SpeechDecoder:
         self.detokenizer.save_pretrained(Path(folder) / DETOKENIZER)
         self.vocoder.save_pretrained(Path(folder) / VOCODER)
 
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "SpeechDecoder":
+        """Move both, in place. None: stay."""
+        for part in (self.detokenizer, self.vocoder):
+            part.to(device=device, dtype=dtype)
+        return self
+
     @property
     def sampling_rate(self) -> int:
         """Hz of the speech."""
