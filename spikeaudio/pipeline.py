@@ -32,6 +32,7 @@ from spikeaudio.speech import conversation, reading, transcription
 from spikeaudio.speech.decoder import SpeechDecoder, VoicePrompt
 from spikeaudio.speech.generator import Generator
 from spikeaudio.speech.result import Reply, Speech
+from spikeaudio.speech.seed import usable_seed
 from spikeaudio.speech.streamer import AudioEvent, Event
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 from spikeaudio.vocoder.protocol import Vocoder
@@ -219,7 +220,7 @@ class SpikeAudio:
         self,
         text: str,
         output: str | Path | None = None,
-        seed: int = 0,
+        seed: int | None = 0,
         voice: Audio | None = None,
         sampling_rate: int | None = None,
         **generation: Any,
@@ -229,7 +230,7 @@ class SpikeAudio:
         Args:
             text: any length; sentences are read one by one.
             output: audio file to write as well.
-            seed: of every random number; the same seed says the same again.
+            seed: seed of every random number; the same one says the same again. None draws one.
             voice: a short recording of the voice to speak with, as path or samples; None: the checkpoint's own.
             sampling_rate: Hz of a voice given as samples; None: 16 kHz.
             generation: keywords for the language model's `generate`, such as `audio_temperature`.
@@ -240,7 +241,7 @@ class SpikeAudio:
                 or a checkpoint that cannot speak.
         """
         timbre = self._voice(voice, sampling_rate)
-        speech = reading.read(self._generator, self.decoder, text, seed, timbre, **generation)
+        speech = reading.read(self._generator, self.decoder, text, usable_seed(seed), timbre, **generation)
         if output is not None:
             save_audio(output, speech.wav, speech.sampling_rate)
         return speech
@@ -248,7 +249,7 @@ class SpikeAudio:
     def speak_stream(
         self,
         text: str,
-        seed: int = 0,
+        seed: int | None = 0,
         voice: Audio | None = None,
         sampling_rate: int | None = None,
         **generation: Any,
@@ -259,9 +260,9 @@ class SpikeAudio:
             AudioEvent as the sounds come about, and a PauseEvent between two sentences; joined they are `speak`'s wav.
         """
         timbre = self._voice(voice, sampling_rate)
-        yield from reading.read_stream(self._generator, self.decoder, text, seed, timbre, **generation)
+        yield from reading.read_stream(self._generator, self.decoder, text, usable_seed(seed), timbre, **generation)
 
-    def detokenize(self, codes: Tensor | Sequence[int], seed: int = 0) -> Tensor:
+    def detokenize(self, codes: Tensor | Sequence[int], seed: int | None = 0) -> Tensor:
         """Speech of codes: (S,) -> (N,) float32 at ``decoder.sampling_rate``.
 
         Raises:
@@ -272,7 +273,7 @@ class SpikeAudio:
             raise ValueError(
                 f"codes must be a sequence of at least one integer, got shape {tuple(codes.shape)} of {codes.dtype}"
             )
-        return self.decoder.decode(codes.long(), seed)
+        return self.decoder.decode(codes.long(), usable_seed(seed))
 
     # -- conversation ----------------------------------------------------------------------------------------------
 
@@ -281,7 +282,7 @@ class SpikeAudio:
         audio: Audio | Messages,
         sampling_rate: int | None = None,
         speech: bool = True,
-        seed: int = 0,
+        seed: int | None = 0,
         voice: Audio | None = None,
         **generation: Any,
     ) -> Reply:
@@ -291,7 +292,7 @@ class SpikeAudio:
             audio: a path, samples, or messages as for `SpikeAudioProcessor.apply_chat_template`.
             sampling_rate: Hz of samples given as arrays; None: 16 kHz.
             speech: answer aloud as well.
-            seed: of every random number.
+            seed: seed of every random number; None draws one.
             voice: a short recording of the voice to answer with, as `audio`; None: the checkpoint's own.
             generation: keywords for the language model's `generate`.
 
@@ -302,14 +303,16 @@ class SpikeAudio:
         decoder = self.decoder if speech else None
         timbre = self._voice(voice, sampling_rate) if speech else None
         messages = conversation.as_messages(audio)
-        return conversation.answer(self._generator, messages, decoder, seed, timbre, sampling_rate, **generation)
+        return conversation.answer(
+            self._generator, messages, decoder, usable_seed(seed), timbre, sampling_rate, **generation
+        )
 
     def stream(
         self,
         audio: Audio | Messages,
         sampling_rate: int | None = None,
         speech: bool = True,
-        seed: int = 0,
+        seed: int | None = 0,
         voice: Audio | None = None,
         **generation: Any,
     ) -> Iterator[Event]:
@@ -322,7 +325,7 @@ class SpikeAudio:
         timbre = self._voice(voice, sampling_rate) if speech else None
         messages = conversation.as_messages(audio)
         yield from conversation.answer_stream(
-            self._generator, messages, decoder, seed, timbre, sampling_rate, **generation
+            self._generator, messages, decoder, usable_seed(seed), timbre, sampling_rate, **generation
         )
 
     # -- inside ----------------------------------------------------------------------------------------------------

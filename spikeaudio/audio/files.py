@@ -1,5 +1,6 @@
 """Audio files in and out, as mono float32 samples in [-1, 1]."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def load_audio(path: str | Path, sampling_rate: int) -> Tensor:
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty: the file has 0 bytes")
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # a name need not be UTF-8
             rate = int(file.samplerate)
             blocks = [block.mean(axis=1) for block in file.blocks(_BLOCK_FRAMES, dtype="float32", always_2d=True)]
     except soundfile.LibsndfileError as error:
@@ -55,12 +56,27 @@ def save_audio(path: str | Path, wav: Tensor, sampling_rate: int) -> None:
         ValueError: if the extension names no format, or ``wav`` is no (N,) of finite samples.
     """
     path = Path(path)
-    if path.suffix[1:].upper() not in soundfile.available_formats():
-        raise ValueError(f"cannot tell the audio format of {path}: expected an extension such as .wav or .flac")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
+    check_writable(path)
     samples = check_wav(wav, name="wav").clamp(-1.0, 1.0).numpy()
     try:
         soundfile.write(path, samples, sampling_rate)
     except soundfile.LibsndfileError as error:
         raise ValueError(f"cannot write {path}: {error.error_string}") from error
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that `save_audio` could not write, before the work is done.
+
+    Args:
+        path: the file.
+
+    Raises:
+        FileNotFoundError: its folder does not exist.
+        ValueError: its extension names no audio format that needs no other settings.
+    """
+    known = soundfile.available_formats()
+    kind = path.suffix[1:].upper()
+    if kind not in known or kind == "RAW":
+        raise ValueError(f"cannot tell the audio format of {path}: expected an extension such as .wav, .flac or .mp3")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from typing import Any
 
 from spikeaudio.speech.result import Transcript, TranscriptSegment
 
@@ -29,10 +30,11 @@ def render(transcript: Transcript, format: str) -> str:
     return _FORMATS[format](transcript)
 
 
-def _json(transcript: Transcript) -> str:
-    stored = {
+def fields(transcript: Transcript) -> dict[str, Any]:
+    """A transcript as what JSON can hold; seconds and scores with four digits behind the point."""
+    return {
         "text": transcript.text,
-        "duration": round(transcript.duration, 3),
+        "duration_seconds": round(transcript.duration, 3),
         "no_speech": transcript.no_speech,
         "score": round(transcript.score, 4),
         "uncertain": transcript.uncertain,
@@ -41,7 +43,10 @@ def _json(transcript: Transcript) -> str:
             for segment in transcript.segments
         ],
     }
-    return json.dumps(stored, ensure_ascii=False, indent=1)
+
+
+def _json(transcript: Transcript) -> str:
+    return json.dumps(fields(transcript), ensure_ascii=False, indent=1)
 
 
 def _srt(transcript: Transcript) -> str:

@@ -32,7 +32,7 @@ def test_webvtt() -> None:
 def test_json_holds_everything() -> None:
     stored = json.loads(render(TRANSCRIPT, "json"))
     assert stored["segments"][0] == {"start": 0.25, "end": 1.5, "text": "how are you", "score": -0.2, "no_speech": 0.0}
-    assert (stored["duration"], stored["no_speech"], stored["uncertain"]) == (3700.0, False, True)
+    assert (stored["duration_seconds"], stored["no_speech"], stored["uncertain"]) == (3700.0, False, True)
     assert stored["score"] == pytest.approx((3 * -0.2 - 1.0) / 4)
 
 
