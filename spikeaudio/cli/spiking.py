@@ -40,7 +40,7 @@ def spike(
     bits: Annotated[int | None, typer.Option(help="Bits of a weight (2 to 8), instead of the preset's.")] = None,
     time_steps: Annotated[int | None, typer.Option(help="Time steps of a neuron, instead of the preset's.")] = None,
     method: Annotated[
-        str, typer.Option(help="Way to find the weights: train (the whole model), blocks (one by one), gptq or round.")
+        str, typer.Option(help="Way to find weights: train (whole model), blocks, gptq, round.")
     ] = "train",
     steps: Annotated[int, typer.Option(help="Number of training steps; only with --method train.", min=1)] = 2000,
     seed: Annotated[int, typer.Option(help="Seed of the rotations and of the order of training.")] = 0,
