@@ -19,7 +19,6 @@ from eval.metrics.signal import load
 from eval.sample import REFERENCE_AUDIO, Prediction, Sample
 from eval.tasks.bundled import FOLDER
 from eval.texts.normalization import COUNTED_BY_CHARACTER, counted_units, normalize
-from eval.texts.right_answer import chosen, is_right
 from tests.eval.conftest import write_tone
 
 GOLDEN = [
@@ -76,41 +75,6 @@ def test_one_normalizer_per_language() -> None:
 def test_english_equals_the_package_that_others_use() -> None:
     for text in ("Mr. Brown's flavour cost twenty-one dollars!", "uh, the 2nd grey aeroplane [noise]"):
         assert normalize(text, "en") == " ".join(PackagedNormalizer()(text).split())
-
-
-CHOICES = ("dog", "dog barking", "cat")
-
-
-@pytest.mark.parametrize(
-    "answer,choices,place",
-    [
-        ("Dog barking.", CHOICES, 1),
-        ("B", CHOICES, 1),
-        ("(c)", CHOICES, 2),
-        ("C. cat", CHOICES, 2),
-        ("The answer is A.", CHOICES, 0),
-        ("a cat, I think", CHOICES, 2),
-        ("I hear a dog barking loudly", CHOICES, 1),
-        ("a dog and a cat", CHOICES, None),
-        ("concatenated", CHOICES, None),
-        ("F", CHOICES, None),
-        ("", CHOICES, None),
-        ("Yes, it is", ("yes", "no"), 0),
-        ("I do not know", ("yes", "no"), None),
-        ("no idea, yes?", ("yes", "no"), None),
-        ("nothing", ("yes", "no"), None),
-    ],
-)
-def test_the_chosen_one(answer: str, choices: tuple[str, ...], place: int | None) -> None:
-    assert chosen(answer, choices) == place
-
-
-def test_right_answers() -> None:
-    assert is_right("B", ["cat"], ["dog", "cat"]) and is_right("cat", ["B"], ["dog", "cat"])
-    assert not is_right("", ["B"], ["dog", "cat"]) and not is_right("neither", ["neither"], ["dog", "cat"])
-    assert is_right("The answer is B.", ["B"]) and is_right("b", ["B"]) and not is_right("B. dog", ["C"])
-    assert not is_right("a dog", ["A"]) and not is_right("I know", ["I"])
-    assert is_right("Twenty one!", ["21"]) and not is_right("yesterday", ["yes"]) and not is_right("", ["x"])
 
 
 def case(tmp_path: Path, text: str | None, job: str = "conversation", **rest: object) -> Case:
