@@ -26,9 +26,9 @@ class Sample:
         text: what to say aloud (TTS), or the question about the recording (AQA); None: the task's own request.
         references: right answers, any of which will do; for ASR the words, "" where nothing is said.
         choices: of a multiple-choice question; empty: free answer.
-        meta: what else is known, such as subset, speaker or domain; figures are also given by `meta["subset"]`, and an
-            independent ear's errors stand beside those on `meta["reference_audio"]`, the same words said by a teacher;
-            `meta["closed_domain"]` names all that can be answered, for the ear.
+        meta: what else is known, such as subset, speaker or domain. Figures are also given by `meta["subset"]`. An ASR
+            judge's errors on the answer stand beside those on `meta["reference_audio"]`, a teacher's recording of the
+            same words. `meta["closed_domain"]` names all that can be answered, for the ASR judge.
     """
 
     id: str

@@ -150,7 +150,7 @@ def test_broken_folders_are_refused_by_name(tmp_path: Path, spoil, message: str)
 def test_the_ear_hears_english_only(tmp_path: Path) -> None:
     run = HandMadeRun(tmp_path).task("tts", [Sample("a", text="你好")], ("spoken_wer",), job="tts", language="zh")
     run.predict(answer("tts", "a", audio="a.wav"))
-    assert score(tmp_path).tasks["tts"].left_out["spoken_wer"].startswith("the ear hears English only")
+    assert score(tmp_path).tasks["tts"].left_out["spoken_wer"].startswith("the ASR judge hears English only")
 
 
 def test_what_was_counted_is_given_per_second_of_counted_audio(tmp_path: Path) -> None:
