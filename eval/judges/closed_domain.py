@@ -3,9 +3,9 @@
     {"answers": ["snow is white", "the horse neighs"], "pronunciations": {"neighs": "N EY Z"}}
 
 The ASR judge is given the network of neighbouring words: from each word to every word that follows it in an answer,
-all equally likely. The network holds all answers, and just as well their words in wrong combinations ("snow" "is"
-"brussels"). It favours no answer, and a wrong one is heard as what it is. (A list of whole answers would turn every slip
-into the nearest fact.) A manifest names it as ``meta["closed_domain"]``, seen from the manifest's folder.
+all equally likely. The network holds all answers, and just as well their words in wrong order ("snow" "is"
+"brussels"). It favours no answer, and a wrong one is heard as what it is. (A list of whole answers would turn every
+slip into the nearest fact.) A manifest names it as ``meta["closed_domain"]``, seen from the manifest's folder.
 """
 
 import json
