@@ -16,6 +16,27 @@ PROMPT_AUDIO = "prompt_audio"  # the same: path of the voice to imitate
 KINDS, ARGUMENTS = "instruction_id_list", "kwargs"  # the same: IFEval's instructions, JSON as in its columns
 
 
+def text_of(value: Any) -> str | None:
+    """A text as a model or a server gives it: as it is, or in parts that are joined; None: there is none.
+
+        >>> from eval.sample import text_of
+        >>> text_of([{"type": "text", "text": "a "}, {"type": "text", "text": "flute"}])
+        'a flute'
+
+    Raises:
+        ValueError: the value is of another form.
+    """
+    if value is None:
+        return None
+    if isinstance(value, list):
+        parts = [text_of(part.get("text")) if isinstance(part, dict) else text_of(part) for part in value]
+        texts = [part for part in parts if part is not None]
+        return "".join(texts) if texts else None
+    if not isinstance(value, str):
+        raise ValueError(f"expected a text, got {type(value).__name__}: {str(value)[:80]}")
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # half a character is none
+
+
 @dataclass(frozen=True)
 class Sample:
     """One row of a task.
@@ -26,9 +47,9 @@ class Sample:
         text: what to say aloud (TTS), or the question about the recording (AQA); None: the task's own request.
         references: right answers, any of which will do; for ASR the words, "" where nothing is said.
         choices: of a multiple-choice question; empty: free answer.
-        meta: what else is known, such as subset, speaker or domain; figures are also given by `meta["subset"]`, and an
-            independent ear's errors stand beside those on `meta["reference_audio"]`, the same words said by a teacher;
-            `meta["closed_domain"]` names all that can be answered, for the ear.
+        meta: what else is known, such as subset, speaker or domain. Figures are also given by `meta["subset"]`. An ASR
+            judge's errors on the answer stand beside those on `meta["reference_audio"]`, a teacher's recording of the
+            same words. `meta["closed_domain"]` names all that can be answered, for the ASR judge.
     """
 
     id: str
@@ -82,8 +103,13 @@ class Prediction:
 
     @classmethod
     def from_dict(cls, row: dict[str, Any]) -> "Prediction":
-        """The prediction that `to_dict` wrote."""
-        return cls(**row | {"pieces": tuple((seconds, samples) for seconds, samples in row.get("pieces", ()))})
+        """The prediction that `to_dict` wrote; one whose text is no text is a failed answer that says so."""
+        pieces = tuple((seconds, samples) for seconds, samples in row.get("pieces", ()))
+        try:
+            read = {"text": text_of(row.get("text"))}
+        except ValueError as error:
+            read = {"text": None, "error": row.get("error") or f"{error}"}
+        return cls(**row | read | {"pieces": pieces})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""

@@ -8,16 +8,15 @@ import base64
 import io
 import os
 import time
-import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import soundfile
 
 from eval.adapters.adapter import Answer, Request, Unavailable
-from eval.adapters.http_client import HttpClient
+from eval.adapters.openai_client import ServerClient, message_text
 from eval.task import Job
 from spikeaudio.audio.files import load_audio
 from spikeaudio.audio.samples import check_wav
@@ -31,16 +30,14 @@ class OpenAIAdapter:
 
     Args:
         model: its name on the server.
-        server: base URL, ending in the version.
-        client: sends what is to be sent.
+        client: asks the server.
     """
 
     name = "openai"
     jobs: frozenset[Job] = frozenset({"asr", "aqa", "tts", "conversation"})
 
-    def __init__(self, model: str, server: str, client: HttpClient) -> None:
+    def __init__(self, model: str, client: ServerClient) -> None:
         self._model = model
-        self._server = server.rstrip("/")
         self._client = client
 
     @classmethod
@@ -53,13 +50,11 @@ class OpenAIAdapter:
         server = os.environ.get("OPENAI_BASE_URL", "")
         if urlsplit(server).scheme not in ("http", "https"):
             raise Unavailable(f"set OPENAI_BASE_URL to the server, as in http://localhost:8000/v1; it is {server!r}")
-        return cls(model, server, HttpClient(os.environ.get("OPENAI_API_KEY")))
+        return cls(model, ServerClient(server, os.environ.get("OPENAI_API_KEY")))
 
     def fingerprint(self) -> dict[str, Any]:
         """Server, without any password in its address, and model."""
-        parts = urlsplit(self._server)
-        host = parts.netloc.rpartition("@")[2]
-        server = urlunsplit((parts.scheme, host, parts.path, "", ""))
+        server = self._client.address
         return {"adapter": self.name, "server": server, "model": self._model, "voice": _VOICE, "digest": None}
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Exception]:
@@ -87,14 +82,12 @@ class OpenAIAdapter:
 
     def _transcribe(self, request: Request) -> Answer:
         recording, seconds = _recording(request)
-        fields = {"model": self._model, "language": request.language, "temperature": "0", "response_format": "json"}
-        body, content_type = multipart(fields, recording)
-        found = self._client.post_json(f"{self._server}/audio/transcriptions", body, content_type)
-        return Answer(str(found["text"]), measured={"audio_seconds": seconds})
+        asked = {"model": self._model, "language": request.language, "temperature": 0, "response_format": "json"}
+        return Answer(self._client.transcribe(recording, **asked), measured={"audio_seconds": seconds})
 
     def _speak(self, request: Request) -> Answer:
         asked = {"model": self._model, "input": request.text, "voice": _VOICE, "response_format": "wav"}
-        return _spoken(None, self._client.post_for_bytes(f"{self._server}/audio/speech", asked))
+        return _spoken(None, self._client.speak(**asked))
 
     def _chat(self, request: Request) -> Answer:
         content: list[dict[str, Any]] = []
@@ -113,22 +106,13 @@ class OpenAIAdapter:
         }
         if request.job == "conversation":
             asked |= {"modalities": ["text", "audio"], "audio": {"voice": _VOICE, "format": "wav"}}
-        message = self._client.post_object(f"{self._server}/chat/completions", asked)["choices"][0]["message"]
-        said = message.get("audio") or {}
-        text = message.get("content") or said.get("transcript")
+        message = self._client.chat(**asked)
+        text, said = message_text(message), message.get("audio") or {}
         if said.get("data"):
             return _spoken(text, base64.b64decode(said["data"]))
+        if text is None:
+            raise ValueError(f"the server wrote nothing (finish reason: {message['finish_reason']})")
         return Answer(text, measured={"audio_seconds": seconds})
-
-
-def multipart(fields: dict[str, str], recording: bytes) -> tuple[bytes, str]:
-    """Body and content type of a form with text fields and one file, "file"."""
-    boundary = uuid.uuid4().hex
-    parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in fields.items()]
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="audio.wav"\r\n'
-    head += "Content-Type: audio/wav\r\n\r\n"
-    body = "".join(parts).encode() + head.encode() + recording + f"\r\n--{boundary}--\r\n".encode()
-    return body, f"multipart/form-data; boundary={boundary}"
 
 
 def _recording(request: Request) -> tuple[bytes, float]:

@@ -1,11 +1,11 @@
-"""A closed domain: everything that a spoken answer can be, so that an independent ear need not know all of English.
+"""A closed domain: everything that a spoken answer can be. An ASR judge within it need not know all of English.
 
     {"answers": ["snow is white", "the horse neighs"], "pronunciations": {"neighs": "N EY Z"}}
 
-The ear is given the network of neighbouring words: from each word to every word that follows it in any answer, all
-equally likely. It holds all answers, and their words in wrong combinations just as well ("snow" "is" "brussels"), so
-that it favours no answer, and a wrong one is heard as what it is. (A list of whole answers would turn every slip into
-the nearest fact.) Named by a manifest as ``meta["closed_domain"]``, seen from its folder.
+The ASR judge is given the network of neighbouring words: from each word to every word that follows it in an answer,
+all equally likely. The network holds all answers, and just as well their words in wrong order ("snow" "is"
+"brussels"). It favours no answer, and a wrong one is heard as what it is. (A list of whole answers would turn every
+slip into the nearest fact.) A manifest names it as ``meta["closed_domain"]``, seen from the manifest's folder.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What listeners and judges said, kept beside the run: no clip is heard twice and no answer judged twice.
+"""What judges said, kept beside the run: no clip is heard twice and no answer judged twice.
 
     {"judge": "pocketsphinx/5.1.1", "key": digest of what was judged, "reply": "..."}  per line, append-only
 

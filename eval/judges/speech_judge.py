@@ -1,4 +1,4 @@
-"""An independent listener: pocketsphinx, and error rates of what it heard.
+"""An independent ASR judge: pocketsphinx, and error rates of what it heard.
 
 It was trained on human speech by other people, so it cannot share our recogniser's habits. It is a weak recogniser:
 its error rate on generated speech means something only beside its error rate on the recordings the voice was learnt
@@ -114,7 +114,9 @@ def _decoder_within(domain: ClosedDomain) -> Any:
         decoder.add_word(word, phones)
     words = {word for answer in domain.answers for word in answer.split()}
     if unknown := sorted(word for word in words if decoder.lookup_word(word) is None):
-        raise ValueError(f"the ear cannot pronounce {unknown}: give their phones among the domain's pronunciations")
+        raise ValueError(
+            f"the ASR judge cannot pronounce {unknown}: give their phones among the domain's pronunciations"
+        )
     decoder.add_fsg(domain.name, decoder.create_fsg(domain.name, 0, 1, domain.network()))
     decoder.activate_search(domain.name)
     return decoder

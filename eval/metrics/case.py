@@ -8,6 +8,7 @@ from eval.judges.closed_domain import ClosedDomain
 from eval.judges.judgements import Judgements
 from eval.sample import CLOSED_DOMAIN, REFERENCE_AUDIO, Prediction, Sample
 from eval.task import Job
+from eval.texts.normalization import PlainNormalizer
 
 _WRITTEN: frozenset[Job] = frozenset({"asr", "aqa", "conversation"})
 
@@ -22,7 +23,7 @@ class Case:
         sample: what was asked.
         prediction: None: the run has none for this sample.
         run: the run folder.
-        judgements: what listeners and judges have said of this run.
+        judgements: what judges have said of this run.
     """
 
     job: Job
@@ -42,6 +43,11 @@ class Case:
         if self.job in _WRITTEN:
             return "nothing was written" if self.prediction.text is None else None
         return "nothing was said" if self.speech is None else None
+
+    @property
+    def normalizer(self) -> PlainNormalizer:
+        """What makes texts of the task comparable."""
+        return PlainNormalizer(self.language)
 
     @property
     def text(self) -> str:

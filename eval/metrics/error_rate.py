@@ -4,17 +4,23 @@ from collections.abc import Sequence
 
 from eval.metrics.case import Case
 from eval.metrics.count import Count
-from eval.texts.normalization import counted_characters, counted_units
+from eval.texts.normalization import Normalizer, PlainNormalizer, WhisperNormalizer, counted_characters, counted_units
+
+_ENGLISH = PlainNormalizer("en")
 
 
-def word_errors(references: Sequence[str], hypothesis: str | None, language: str = "en") -> Count:
+def word_errors(references: Sequence[str], hypothesis: str | None, normalizer: Normalizer = _ENGLISH) -> Count:
     """Errors over words (over characters in languages written without spaces), after normalization.
 
+        >>> from eval.metrics.error_rate import word_errors
+        >>> word_errors(["wait, I do not know"], "wait... I don't now").numerator
+        1.0
+
     Args:
-        references: right answers, of which the one with the lowest rate counts; none is like "".
-        hypothesis: what was written; None: the model failed, which is every word deleted and, where there was nothing
-            to write, one word inserted (else failing would be the best answer to silence).
-        language: ISO 639-1.
+        references: right answers; the one with the lowest rate counts. An empty list is like "".
+        hypothesis: text of the model; None: the model failed. Then every word is deleted. Where there was nothing to
+            write, one word is inserted: else failing would be the best answer to silence.
+        normalizer: makes both comparable.
 
     Returns:
         errors / words with parts "substitutions", "deletions", "insertions".
@@ -22,14 +28,14 @@ def word_errors(references: Sequence[str], hypothesis: str | None, language: str
     Raises:
         ImportError: with the install hint, if jiwer is missing.
     """
-    said = [" ".join(counted_units(reference, language)) for reference in references or ("",)]
-    return _best(said, None if hypothesis is None else " ".join(counted_units(hypothesis, language)), "process_words")
+    said = [" ".join(counted_units(reference, normalizer)) for reference in references or ("",)]
+    return _best(said, None if hypothesis is None else " ".join(counted_units(hypothesis, normalizer)), "process_words")
 
 
-def character_errors(references: Sequence[str], hypothesis: str | None, language: str = "en") -> Count:
+def character_errors(references: Sequence[str], hypothesis: str | None, normalizer: Normalizer = _ENGLISH) -> Count:
     """Errors over characters of normalized texts; otherwise as `word_errors`."""
-    said = [counted_characters(reference, language) for reference in references or ("",)]
-    heard = None if hypothesis is None else counted_characters(hypothesis, language)
+    said = [counted_characters(reference, normalizer) for reference in references or ("",)]
+    heard = None if hypothesis is None else counted_characters(hypothesis, normalizer)
     return _best(said, heard, "process_characters")
 
 
@@ -40,12 +46,17 @@ def written(case: Case) -> str | None:
 
 def written_word_errors(case: Case) -> Count:
     """Word errors of the written answer."""
-    return word_errors(case.sample.references, written(case), case.language)
+    return word_errors(case.sample.references, written(case), case.normalizer)
+
+
+def whisper_word_errors(case: Case) -> Count:
+    """Word errors of the written answer by Whisper's own rules, to stand beside published figures."""
+    return word_errors(case.sample.references, written(case), WhisperNormalizer(case.language))
 
 
 def written_character_errors(case: Case) -> Count:
     """Character errors of the written answer."""
-    return character_errors(case.sample.references, written(case), case.language)
+    return character_errors(case.sample.references, written(case), case.normalizer)
 
 
 def _best(references: list[str], hypothesis: str | None, process: str) -> Count:

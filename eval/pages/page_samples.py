@@ -86,7 +86,7 @@ class PageSamples:
         if case.speech is not None:
             parts.append(self._recording(case.speech, f"what {name} said to sample {case.sample.id}"))
             if (heard := already_heard(case)) is not None:
-                parts.append(_compared("heard by the ear", case.words_to_say, heard, case.language))
+                parts.append(_compared("heard by the ASR judge", case.words_to_say, heard, case.language))
         return "".join(parts)
 
     def _recording(self, path: Path, what: str) -> str:

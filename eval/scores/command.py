@@ -48,18 +48,17 @@ def score(run: Path, judge: "Judge | None" = None) -> "Scores":
 
 
 def scored(run: Path, judge: str = "rules") -> "Scores":
-    """The scores of a run folder; scored first where they are missing or older than its predictions.
+    """The scores of a run folder; scored first where they are missing, older than its answers, or of another format.
 
     Args:
         run: the folder.
         judge: its name (`eval.judges.FORMS`), asked only where the run is scored.
     """
     from eval.judges import named
-    from eval.scores.scores import Scores
+    from eval.scores.scores import Scores, is_current
 
-    done = run / "scores.json"
     answers = [path.stat().st_mtime_ns for path in (*run.glob("predictions-*.jsonl"), *run.glob("samples.jsonl"))]
-    if done.is_file() and done.stat().st_mtime_ns >= max(answers, default=0):
+    if is_current(run) and (run / "scores.json").stat().st_mtime_ns >= max(answers, default=0):
         return Scores.read(run)
     return score(run, named(judge))
 

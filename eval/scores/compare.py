@@ -169,7 +169,7 @@ def _check_same(first: "Scores", second: "Scores", shared: bool) -> None:
                 )
         one, two = first.tasks[name].samples, second.tasks[name].samples
         if other := [key for key in one.keys() & two.keys() if one[key] != two[key]]:
-            raise ValueError(f"task {name}: question, right answer or the ear's domain differ in {_some(other)}")
+            raise ValueError(f"task {name}: question, right answer or the ASR judge's domain differ in {_some(other)}")
     if shared:
         return
     if only := sorted(first.tasks.keys() ^ second.tasks.keys()):

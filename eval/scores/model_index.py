@@ -35,7 +35,8 @@ def model_index(name: str, scores: Scores) -> list[dict[str, Any]]:
                 metric_type=metric,
                 metric_value=value,
                 metric_name=figure.title + (" (%)" if scale == 100 else ""),
-                metric_args={"low_95": low, "high_95": high, "samples": figure.n, "failed": figure.failed},
+                metric_args={"low_95": low, "high_95": high, "samples": figure.n, "failed": figure.failed}
+                | ({"rules": figure.signature} if figure.signature else {}),
             )
         )
     return eval_results_to_model_index(name, results)

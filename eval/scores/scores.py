@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.run.run_folder import FORMAT
 from eval.scores.figure import Figure
+
+FORMAT = 2  # of scores.json; 1 had other names of figures and did not say by which rules texts were compared
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ class Scores:
         for name, task in self.tasks.items():
             for metric, figure in task.metrics.items():
                 yield name, metric, figure
+
+
+def is_current(run: Path) -> bool:
+    """Whether a run folder has scores of this version's format."""
+    path = run / "scores.json"
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("format") == FORMAT
 
 
 def _task(row: dict[str, Any]) -> TaskScores:

@@ -9,7 +9,7 @@ from eval.scores.scores import Scores, TaskScores
 
 _COLUMNS = (
     "run", "task", "metric", "value", "low", "high", "macro", "subset_macro",
-    "numerator", "denominator", "n", "failed", "subset",
+    "numerator", "denominator", "n", "failed", "subset", "signature",
 )  # fmt: skip
 _COSTS = (  # that tables show, in this order; `scores.json` has all
     "tokens", "ActivationSparsity", "unary_operations", "dense_operations", "weight_bytes", "cache_bytes",
@@ -31,7 +31,7 @@ def markdown(runs: Mapping[str, Scores]) -> str:
     lines = [line(["task", "metric", *runs]), line(["---"] * (2 + len(runs)))]
     for task, metric in rows:
         lines.append(line([task, metric, *(_cell(scores, task, metric) for scores in runs.values())]))
-    return "\n".join(lines) + "\n" + _streams(runs) + _costs(runs)
+    return "\n".join(lines) + "\n" + _rules(runs) + _streams(runs) + _costs(runs)
 
 
 def comma_separated(runs: Mapping[str, Scores]) -> str:
@@ -44,7 +44,7 @@ def comma_separated(runs: Mapping[str, Scores]) -> str:
             for subset, part in {"": figure, **figure.subsets}.items():
                 numbers = [part.value, part.low, part.high, part.macro, part.subset_macro]
                 counts = [part.numerator, part.denominator, part.n, part.failed]
-                writer.writerow([run, task, metric, *numbers, *counts, subset])
+                writer.writerow([run, task, metric, *numbers, *counts, subset, figure.signature])
     return out.getvalue()
 
 
@@ -63,6 +63,18 @@ def spoken(runs: Mapping[str, Scores]) -> tuple[list[str], list[tuple[str, str, 
         if "playback_stalls" in task.measured or "listening_factor" in task.measured
     ]
     return [name for name in _SPOKEN if any(name in task.measured for _, _, task in rows)], rows
+
+
+def _rules(runs: Mapping[str, Scores]) -> str:
+    """By which rules figures were computed, where there is a choice; "" where there is none."""
+    names: dict[str, dict[str, None]] = {}
+    for scores in runs.values():
+        for _, metric, figure in scores.figures():
+            if figure.signature:
+                names.setdefault(figure.signature, {})[metric] = None
+    if not names:
+        return ""
+    return "\nRules: " + "; ".join(f"{', '.join(metrics)} by {rule}" for rule, metrics in names.items()) + "\n"
 
 
 def _streams(runs: Mapping[str, Scores]) -> str:

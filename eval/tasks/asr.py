@@ -16,7 +16,7 @@ def _task(
     zh: bool = False,
     layout: Reader | None = None,
 ) -> Task:
-    metrics = ("cer",) if zh else ("wer", "cer")
+    metrics = ("cer",) if zh else ("wer", "whisper_wer", "cer")
     samples = Source(name, "asr", source, hub, subset, layout)
     return Task(name, "asr", samples, metrics, language="zh" if zh else "en", citation=source)
 

@@ -1,4 +1,4 @@
-"""Texts to say: what an independent ear hears, and how it sounds."""
+"""Texts to say: what an independent ASR judge hears, and how it sounds."""
 
 from eval.task import Task
 from eval.tasks.source import Source

@@ -3,68 +3,56 @@
 import re
 from collections.abc import Sequence
 
-from eval.texts.normalization import contains_words, normalize
+from eval.texts.named_choice import named_choice
+from eval.texts.normalization import normalize
 
-_LETTER_ALONE = re.compile(r"\s*[(\[]?([A-Za-z])[)\].:]*\s*")
-_LETTER_FIRST = re.compile(r"\s*(?:[(\[]([A-Za-z])[)\]]|([A-Za-z])[).:])(?=\s)")  # "(B) dog", "B. dog"; not "a dog"
-_LETTER_NAMED = re.compile(r"\b(?:answer|option|choice)(?:\s+is)?\s*:?\s*[(\[]?([A-Z])[)\]]?(?=[\s.,;:!]|$)", re.I)
-_CAPITAL = re.compile(r"[A-Z]")
-_FIRST_ONLY = frozenset({"yes", "no", "true", "false"})  # words that also stand in answers which mean something else
+_LETTER = re.compile(r"\s*[(\[]?([A-Z])[)\].]?\s*")
+_LONGEST = 2000  # characters of an answer that may equal an option
+_LABELS = (("yes", "no"), ("true", "false"), ("valid", "invalid"))  # of VoiceBench's bbh
 
 
 def chosen(answer: str, choices: Sequence[str], language: str = "en") -> int | None:
-    """Which of the choices an answer names; None: none, or more than one.
+    """Number of the option that an answer chooses; None: the answer chooses none, or more than one.
 
-    In this order: the choice itself; a letter ("B", "(b)", "B. dog", "the answer is B"); the only choice that stands in
-    the answer as whole words and in one piece. Yes, no, true and false must be the first word. A choice within a longer
-    one that is also found ("dog" in "dog barking") does not count.
+    An answer that equals an option chooses it. All other forms are read by `eval.texts.named_choice`.
+
+        >>> from eval.texts.right_answer import chosen
+        >>> chosen("Option A is wrong; the answer is C.", ["flute", "violin", "drum"])
+        2
 
     Args:
-        answer: what was written.
-        choices: two or more.
+        answer: text of the model.
+        choices: texts of the options, two or more.
         language: ISO 639-1.
     """
-    said, options = normalize(answer, language), [normalize(choice, language) for choice in choices]
-    if said in options:
-        return options.index(said)
-    if (place := _letter(answer)) is not None and place < len(options):
-        return place
-    if _FIRST_ONLY.issuperset(options):
-        first = re.split(r"[,.;:!?\n]", answer.strip(), maxsplit=1)[0]
-        return options.index(normalize(first, language)) if normalize(first, language) in options else None
-    found_at = [place for place, option in enumerate(options) if contains_words(said, option)]
-    longest = [
-        place
-        for place in found_at
-        if not any(
-            options[place] != options[other] and contains_words(options[other], options[place]) for other in found_at
-        )
-    ]
-    return longest[0] if len(longest) == 1 else None
-
-
-def _letter(answer: str) -> int | None:
-    """Place in the alphabet of the letter that an answer names; None: it names none."""
-    for pattern in (_LETTER_ALONE.fullmatch, _LETTER_FIRST.match, _LETTER_NAMED.search):
-        if found := pattern(answer):
-            return ord((found[1] or found[found.lastindex or 1]).upper()) - ord("A")
-    return None
+    options = [normalize(choice, language) for choice in choices]
+    said = normalize(answer, language) if len(answer) <= _LONGEST else None
+    return options.index(said) if said in options else named_choice(answer, choices, language)
 
 
 def is_right(answer: str, references: Sequence[str], choices: Sequence[str] = (), language: str = "en") -> bool:
     """Whether the answer is one of the references.
 
+        >>> from eval.texts.right_answer import is_right
+        >>> is_right("Answer: **C**", ["C"]), is_right("The answer is a drum.", ["A"])
+        (True, False)
+
     Args:
-        answer: what was written.
-        references: right answers; of a multiple-choice question the text or the letter of the right choice.
-        choices: of a multiple-choice question; empty: the answer must equal a reference after normalization, or name
-            the letter that the reference is (VoiceBench's choices are only heard).
+        answer: text of the model.
+        references: right answers; for a multiple-choice question the text or the letter of the right option.
+        choices: texts of the options; empty: the answer must equal a reference after normalization, or name the letter
+            or the label (yes, no) that the reference is. VoiceBench's options are only heard.
         language: ISO 639-1.
     """
-    if not choices:
-        letters = {ord(reference) - ord("A") for reference in references if _CAPITAL.fullmatch(reference)}
-        if letters and _letter(answer) in letters:
-            return True
-        return normalize(answer, language) in {normalize(reference, language) for reference in references}
-    right = {chosen(reference, choices, language) for reference in references} - {None}
-    return chosen(answer, choices, language) in right
+    if choices:
+        right = {chosen(reference, choices, language) for reference in references} - {None}
+        return chosen(answer, choices, language) in right
+    if normalize(answer, language) in {normalize(reference, language) for reference in references}:
+        return True
+    letters = {ord(found[1]) - ord("A") for reference in references if (found := _LETTER.fullmatch(reference))}
+    if letters:
+        return named_choice(answer, (), language) in letters
+    for labels in _LABELS:
+        if references and {reference.strip().lower() for reference in references} <= set(labels):
+            return is_right(answer, references, labels, language)
+    return False

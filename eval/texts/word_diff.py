@@ -3,7 +3,7 @@
 import html
 from difflib import SequenceMatcher
 
-from eval.texts.normalization import COUNTED_BY_CHARACTER, counted_units
+from eval.texts.normalization import COUNTED_BY_CHARACTER, PlainNormalizer, counted_units
 
 
 def marked_words(reference: str, answer: str, language: str) -> tuple[str, str]:
@@ -14,7 +14,7 @@ def marked_words(reference: str, answer: str, language: str) -> tuple[str, str]:
         answer: what was written or heard.
         language: ISO 639-1.
     """
-    said, wrote = counted_units(reference, language), counted_units(answer, language)
+    said, wrote = (counted_units(text, PlainNormalizer(language)) for text in (reference, answer))
     space = "" if language in COUNTED_BY_CHARACTER else " "
     left: list[str] = []
     right: list[str] = []

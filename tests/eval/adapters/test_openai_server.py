@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from eval.adapters.adapter import Answer, Request, Unavailable
-from eval.adapters.http_client import HttpClient
+from eval.adapters.openai_client import ServerClient
 from eval.adapters.openai_server import OpenAIAdapter
 from eval.digest import digest
 from tests.eval.conftest import write_tone
@@ -35,10 +35,11 @@ class Server:
     codes: list[int] = field(default_factory=list)
     asked: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     message: dict[str, Any] = field(default_factory=dict)
+    transcript: Any = field(default_factory=lambda: {"text": "two plus two"})
 
     def answer(self, path: str) -> bytes:
         if path.endswith("/audio/transcriptions"):
-            return json.dumps({"text": "two plus two"}).encode()
+            return json.dumps(self.transcript).encode()
         if path.endswith("/audio/speech"):
             return recording()
         return json.dumps({"choices": [{"message": self.message}]}).encode()
@@ -51,11 +52,12 @@ def server() -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            state.asked.append((self.path, dict(self.headers), body))
+            state.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
             code = state.codes.pop(0) if state.codes else 200
             content = state.answer(self.path) if code == 200 else b"not today"
             self.send_response(code)
             self.send_header("Content-Length", str(len(content)))
+            self.send_header("Retry-After-Ms", "1")
             self.end_headers()
             self.wfile.write(content)
 
@@ -71,7 +73,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def adapter(server: Server) -> OpenAIAdapter:
-    return OpenAIAdapter("m", server.url.replace("user:secret@", ""), HttpClient("key", attempts=3, pause=0.001))
+    return OpenAIAdapter("m", ServerClient(server.url.replace("user:secret@", ""), "key", attempts=3))
 
 
 def ask(adapter: OpenAIAdapter, job: str, audio: Path | None = None, text: str | None = None) -> Answer:
@@ -86,7 +88,7 @@ def test_transcription(adapter: OpenAIAdapter, server: Server, tmp_path: Path) -
     answer = ask(adapter, "asr", write_tone(tmp_path / "a.flac", 0.5, 48000))
     assert answer.text == "two plus two" and answer.measured["audio_seconds"] == 0.5
     path, headers, body = server.asked[0]
-    assert path == "/v1/audio/transcriptions" and headers["Authorization"] == "Bearer key"
+    assert path == "/v1/audio/transcriptions" and headers["authorization"] == "Bearer key"
     for part in (b'name="model"\r\n\r\nm\r\n', b'name="language"\r\n\r\nen\r\n', b'filename="audio.wav"'):
         assert part in body
     wav = body[body.index(b"RIFF") : body.rindex(b"\r\n--")]
@@ -137,12 +139,56 @@ def test_bad_days(
 
 
 def test_nobody_there_and_nonsense(adapter: OpenAIAdapter, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    client = HttpClient(attempts=2, pause=0.001, timeout=1)
     with pytest.raises(Unavailable, match="does not answer"):
-        ask(OpenAIAdapter("m", "http://127.0.0.1:9/v1", client), "tts", text="hello")
+        ask(OpenAIAdapter("m", ServerClient("http://127.0.0.1:9/v1", attempts=1, timeout=1)), "tts", text="hello")
     monkeypatch.setattr(server, "answer", lambda path: b"<html>")
     with pytest.raises(ValueError, match="answered with what is no JSON"):
         ask(adapter, "aqa", text="what")
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "flute"}]}, "a flute"),
+        ({"content": ["a flute"]}, "a flute"),
+        ({"content": [{"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "a flute"}]}, "a flute"),
+        ({"content": None, "refusal": "I cannot help"}, "I cannot help"),
+        ({"content": "", "audio": {"transcript": "a flute"}}, "a flute"),
+        ({"content": ""}, ""),
+        ({"content": "half \ud83d a character"}, "half \ufffd a character"),
+        ({"content": None}, None),
+        ({"content": None, "reasoning_content": "hm"}, None),
+        ({"content": []}, None),
+        ({"content": {"text": "a flute"}}, None),
+        ({"content": 7}, None),
+        ({}, None),
+    ],
+)
+def test_forms_of_a_message(adapter: OpenAIAdapter, server: Server, message: dict[str, Any], text: str | None) -> None:
+    server.message = message
+    if text is None:
+        with pytest.raises(ValueError):  # a failed answer with a reason
+            ask(adapter, "aqa", text="what")
+    else:
+        assert ask(adapter, "aqa", text="what").text == text
+
+
+@pytest.mark.parametrize(
+    "answer", [b'{"choices": []}', b'{"choices": null}', b'{"error": "busy"}', b"[1]", b"null", b""]
+)
+def test_answers_without_a_message(
+    adapter: OpenAIAdapter, server: Server, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setattr(server, "answer", lambda path: answer)
+    with pytest.raises(ValueError, match="answered with"):
+        ask(adapter, "aqa", text="what")
+
+
+@pytest.mark.parametrize("transcript", [{"text": None}, {}, [{"text": "x"}], {"text": {"x": 1}}, "x"])
+def test_transcripts_without_text(adapter: OpenAIAdapter, server: Server, tmp_path: Path, transcript: Any) -> None:
+    server.transcript = transcript
+    with pytest.raises(ValueError):
+        ask(adapter, "asr", write_tone(tmp_path / "a.wav"))
 
 
 def test_nothing_secret_is_recorded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

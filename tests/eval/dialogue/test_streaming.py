@@ -8,7 +8,7 @@ import soundfile
 
 from eval.dialogue.streaming import flux_at_joins, joins, play, seams
 from eval.judges.judgements import Judgements
-from eval.metrics import METRICS, STREAMING
+from eval.metrics import MEASURED, METRICS
 from eval.metrics.case import Case
 from eval.sample import Prediction, Sample
 
@@ -104,7 +104,7 @@ def case(folder: Path, **rest: object) -> Case:
 
 
 def values(one: Case) -> dict[str, float]:
-    counts = {name: METRICS[name].measure(one) for name in STREAMING}
+    counts = {name: METRICS[name].measure(one) for name in MEASURED}
     return {name: count.numerator / count.denominator for name, count in counts.items() if count}
 
 

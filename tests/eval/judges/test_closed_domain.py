@@ -1,4 +1,4 @@
-"""The ear within a closed domain: it hears what is said, right or wrong, and is told nothing of the question."""
+"""The ASR judge within a closed domain: it hears what is said, right or wrong, and is told nothing of the question."""
 
 import json
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_right_and_wrong_answers_spoken(tmp_path: Path) -> None:
         wrong = " ".join([*said.split()[:-1], "nine" if said.split()[-1] != "nine" else "five"])
         right = METRICS["modality_gap"].measure(spoken(tmp_path, recording, said))
         lost = METRICS["modality_gap"].measure(spoken(tmp_path, recording, wrong))
-        ceiling = METRICS["ear_accuracy"].measure(spoken(tmp_path, recording, said, recording))
+        ceiling = METRICS["judge_accuracy"].measure(spoken(tmp_path, recording, said, recording))
         assert right is not None and lost is not None and ceiling is not None
         assert (right.numerator, lost.numerator, ceiling.numerator) == (0, 1, 1)
 
@@ -135,5 +135,7 @@ def test_runs_heard_within_other_domains_are_not_compared(tmp_path: Path) -> Non
         sample = Sample("a", references=("paris",), meta={CLOSED_DOMAIN: str(tmp_path / f"{name}.json")})
         run = HandMadeRun(tmp_path / name).task("qa", [sample], ("accuracy",), "conversation")
         scores.append(score(run.predict(Prediction("qa", "a", "k", "paris")).path))
-    with pytest.raises(ValueError, match=r"task qa: question, right answer or the ear's domain differ in 1 samples: a"):
+    with pytest.raises(
+        ValueError, match=r"task qa: question, right answer or the ASR judge's domain differ in 1 samples: a"
+    ):
         compare(*scores)

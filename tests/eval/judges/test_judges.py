@@ -46,9 +46,12 @@ class Server:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 asked.append({"path": self.path, "key": self.headers.get("Authorization")} | body)
                 reply = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+                content = json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
                 self.send_response(reply if isinstance(reply, int) else 200)
+                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Retry-After-Ms", "1")
                 self.end_headers()
-                self.wfile.write(json.dumps({"choices": [{"message": {"content": reply}}]}).encode())
+                self.wfile.write(content)
 
             def log_message(self, *arguments: object) -> None:
                 """Quiet."""
@@ -57,7 +60,7 @@ class Server:
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def judge(self, **rest: Any) -> ApiJudge:
-        return ApiJudge(f"http://127.0.0.1:{self.http.server_port}/v1", "grader", pause=0, **rest)
+        return ApiJudge(f"http://127.0.0.1:{self.http.server_port}/v1", "grader", **rest)
 
 
 @pytest.fixture

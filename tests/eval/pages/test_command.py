@@ -38,7 +38,7 @@ def scored_run(path: Path, model: str = "tiny", costs: float = 1.0) -> Path:
         Sample("b", str(path / "missing.wav"), None, ("on the mat",), meta={"subset": "y"}),
         Sample("c", None, None, ("",)),
     ]
-    run.task("librispeech_clean", samples, ("wer",))
+    run.task("librispeech_clean", samples, ("wer", "whisper_wer"))
     counted = {"audio_seconds": 1.0, "tokens": 12.5, "unary_operations": 1e6 * costs, "picojoules_unary": 5e5 * costs}
     run.predict(answer("librispeech_clean", "a", f"the {ATTACK} sat", costs=counted))
     run.predict(answer("librispeech_clean", "b", error=f"ValueError: {ATTACK}"))

@@ -79,6 +79,18 @@ def test_a_line_separator_in_an_answer_is_no_line(tmp_path: Path) -> None:
     assert score(tmp_path).tasks["asr"].metrics["wer"].value == 0
 
 
+def test_stored_answers_that_are_no_text_are_failed_answers(tmp_path: Path) -> None:
+    """As runs of earlier versions hold them: a server's parts, an object, a number."""
+    texts: dict[str, object] = {"a": [{"type": "text", "text": "the cat"}], "b": {"text": "x"}, "c": 7, "d": None}
+    run = HandMadeRun(tmp_path).task("asr", [Sample(key, references=("the cat",)) for key in texts], ("wer", "exact"))
+    with (run.path / "predictions-0.jsonl").open("w") as file:
+        for key, text in texts.items():
+            file.write(json.dumps(answer("asr", key).to_dict() | {"text": text}) + "\n")
+    task = score(tmp_path).tasks["asr"]
+    assert task.metrics["exact"].numerator == 1 and set(task.failed) == {"b", "c", "d"}
+    assert task.failed["b"].startswith("expected a text, got dict")
+
+
 def test_all_subsets_are_kept_and_nothing_leaks_between_samples(tmp_path: Path) -> None:
     samples = [
         Sample("1", references=("x",), meta={"subset": "first", "speaker": "s1"}),
@@ -150,7 +162,7 @@ def test_broken_folders_are_refused_by_name(tmp_path: Path, spoil, message: str)
 def test_the_ear_hears_english_only(tmp_path: Path) -> None:
     run = HandMadeRun(tmp_path).task("tts", [Sample("a", text="你好")], ("spoken_wer",), job="tts", language="zh")
     run.predict(answer("tts", "a", audio="a.wav"))
-    assert score(tmp_path).tasks["tts"].left_out["spoken_wer"].startswith("the ear hears English only")
+    assert score(tmp_path).tasks["tts"].left_out["spoken_wer"].startswith("the ASR judge hears English only")
 
 
 def test_what_was_counted_is_given_per_second_of_counted_audio(tmp_path: Path) -> None:
