@@ -14,7 +14,7 @@ context is bounded, and so is the memory.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -28,11 +28,12 @@ from spikeaudio.loading.reader import read_checkpoint
 from spikeaudio.prompt.messages import Audio, Messages, is_batch, load_recording
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE
-from spikeaudio.speech import conversation, reading, transcription
+from spikeaudio.speech import conversation, transcription
 from spikeaudio.speech.decoder import SpeechDecoder, VoicePrompt
 from spikeaudio.speech.generator import Generator
+from spikeaudio.speech.reading import Reader, sentences_of
 from spikeaudio.speech.result import Reply, Speech
-from spikeaudio.speech.seed import usable_seed
+from spikeaudio.speech.seeds import as_seed
 from spikeaudio.speech.streamer import AudioEvent, Event
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 from spikeaudio.vocoder.protocol import Vocoder
@@ -216,6 +217,7 @@ class SpikeAudio:
 
     # -- speaking --------------------------------------------------------------------------------------------------
 
+    @overload
     def speak(
         self,
         text: str,
@@ -223,28 +225,68 @@ class SpikeAudio:
         seed: int | None = 0,
         voice: Audio | None = None,
         sampling_rate: int | None = None,
+        candidates: int | None = None,
         **generation: Any,
-    ) -> Speech:
+    ) -> Speech: ...
+
+    @overload
+    def speak(
+        self,
+        text: Sequence[str],
+        output: None = None,
+        seed: int | None = 0,
+        voice: Audio | None = None,
+        sampling_rate: int | None = None,
+        candidates: int | None = None,
+        **generation: Any,
+    ) -> list[Speech]: ...
+
+    def speak(
+        self,
+        text: str | Sequence[str],
+        output: str | Path | None = None,
+        seed: int | None = 0,
+        voice: Audio | None = None,
+        sampling_rate: int | None = None,
+        candidates: int | None = None,
+        **generation: Any,
+    ) -> Speech | list[Speech]:
         """Read a text aloud.
 
+        The model listens to what it says. Where it hears another text, it tries again, up to `candidates` times, and
+        the best attempt is taken; a warning names a sentence that stays doubtful.
+
         Args:
-            text: any length; sentences are read one by one.
-            output: audio file to write as well.
-            seed: seed of every random number; the same one says the same again. None draws one.
-            voice: a short recording of the voice to speak with, as path or samples; None: the checkpoint's own.
+            text: A text of any length, whose sentences are read one by one; or several texts.
+            output: Audio file to write as well; None with several texts.
+            seed: Seed of every random number: the same seed says the same again. None: another speech each time.
+            voice: A short recording of the voice to speak with, as path or samples; None: the checkpoint's own.
             sampling_rate: Hz of a voice given as samples; None: 16 kHz.
-            generation: keywords for the language model's `generate`, such as `audio_temperature`.
+            candidates: Attempts at each sentence, at most; None: as many as the checkpoint's generation config says.
+            generation: Keywords for the language model's `generate`, such as `audio_temperature`.
+
+        Returns:
+            The speech; of several texts, one speech for each, as if it were alone.
 
         Raises:
             FileNotFoundError: no such file.
             ValueError: the text is empty or holds nothing that can be said, a voice that is no recording or too long,
                 or a checkpoint that cannot speak.
+
+        >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> speech = model.speak("Seven plus 5 is 12.")
+        >>> speech.text, speech.score, speech.sampling_rate
+        ('seven plus five is twelve', 1.0, 24000)
         """
-        timbre = self._voice(voice, sampling_rate)
-        speech = reading.read(self._generator, self.decoder, text, usable_seed(seed), timbre, **generation)
+        texts = [text] if isinstance(text, str) else list(text)
+        if output is not None and not isinstance(text, str):
+            raise ValueError("one output file holds one speech: give a single text, or save each speech of the list")
+        reader = Reader(self._generator, self.decoder, self._voice(voice, sampling_rate), candidates)
+        split = [sentences_of(item, self.processor) for item in texts]  # before the work: bad texts are said at once
+        speeches = [reader.read(sentences, as_seed(seed), **generation) for sentences in split]
         if output is not None:
-            save_audio(output, speech.wav, speech.sampling_rate)
-        return speech
+            save_audio(output, speeches[0].wav, speeches[0].sampling_rate)
+        return speeches[0] if isinstance(text, str) else speeches
 
     def speak_stream(
         self,
@@ -252,28 +294,46 @@ class SpikeAudio:
         seed: int | None = 0,
         voice: Audio | None = None,
         sampling_rate: int | None = None,
+        candidates: int = 1,
         **generation: Any,
     ) -> Iterator[AudioEvent]:
         """`speak`, sound by sound; takes the same arguments, but for the file.
 
+        Unless you ask for more `candidates`, the first attempt at a sentence is heard at once. With more, each
+        sentence comes as a whole when the best attempt is known.
+
         Yields:
-            AudioEvent as the sounds come about, and a PauseEvent between two sentences; joined they are `speak`'s wav.
+            AudioEvent as the sounds come about, and a PauseEvent between two sentences; joined they are the wav of
+            `speak` with the same `candidates`.
+
+        >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> events = list(model.speak_stream("Snow is white. Snow is white."))
+        >>> {event.sampling_rate for event in events}
+        {24000}
         """
-        timbre = self._voice(voice, sampling_rate)
-        yield from reading.read_stream(self._generator, self.decoder, text, usable_seed(seed), timbre, **generation)
+        reader = Reader(self._generator, self.decoder, self._voice(voice, sampling_rate), candidates)
+        yield from reader.stream(sentences_of(text, self.processor), as_seed(seed), **generation)
 
     def detokenize(self, codes: Tensor | Sequence[int], seed: int | None = 0) -> Tensor:
         """Speech of codes: (S,) -> (N,) float32 at ``decoder.sampling_rate``.
 
+        Args:
+            codes: At least one code, 12.5 a second.
+            seed: Seed of the decoder's noise; None: another one each time.
+
         Raises:
             ValueError: no codes, or one out of range; or a checkpoint that cannot speak.
+
+        >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> model.detokenize([5, 7, 9]).shape
+        torch.Size([5760])
         """
         codes = torch.as_tensor(codes)
         if codes.ndim != 1 or codes.numel() == 0 or codes.is_floating_point():
             raise ValueError(
                 f"codes must be a sequence of at least one integer, got shape {tuple(codes.shape)} of {codes.dtype}"
             )
-        return self.decoder.decode(codes.long(), usable_seed(seed))
+        return self.decoder.decode(codes.long(), as_seed(seed))
 
     # -- conversation ----------------------------------------------------------------------------------------------
 
@@ -292,7 +352,7 @@ class SpikeAudio:
             audio: a path, samples, or messages as for `SpikeAudioProcessor.apply_chat_template`.
             sampling_rate: Hz of samples given as arrays; None: 16 kHz.
             speech: answer aloud as well.
-            seed: seed of every random number; None draws one.
+            seed: Seed of every random number; None: another answer each time.
             voice: a short recording of the voice to answer with, as `audio`; None: the checkpoint's own.
             generation: keywords for the language model's `generate`.
 
@@ -304,7 +364,7 @@ class SpikeAudio:
         timbre = self._voice(voice, sampling_rate) if speech else None
         messages = conversation.as_messages(audio)
         return conversation.answer(
-            self._generator, messages, decoder, usable_seed(seed), timbre, sampling_rate, **generation
+            self._generator, messages, decoder, as_seed(seed), timbre, sampling_rate, **generation
         )
 
     def stream(
@@ -325,7 +385,7 @@ class SpikeAudio:
         timbre = self._voice(voice, sampling_rate) if speech else None
         messages = conversation.as_messages(audio)
         yield from conversation.answer_stream(
-            self._generator, messages, decoder, usable_seed(seed), timbre, sampling_rate, **generation
+            self._generator, messages, decoder, as_seed(seed), timbre, sampling_rate, **generation
         )
 
     # -- inside ----------------------------------------------------------------------------------------------------

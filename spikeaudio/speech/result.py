@@ -71,6 +71,7 @@ class Speech:
     sampling_rate: int  # Hz
     codes: Tensor  # (S,) long, 12.5 per second
     text: str  # as it was read
+    score: float | None = None  # 1 where the model itself hears this text in it, 0 where nothing of it; None: not asked
 
 
 @dataclass(frozen=True)
