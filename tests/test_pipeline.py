@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from spikeaudio.audio.samples import resample
-from spikeaudio.lm.generation import LegalTokens, stop_token_ids
+from spikeaudio.lm.legal_tokens import LegalTokens, stop_token_ids
 from spikeaudio.pipeline import SpikeAudio
 from spikeaudio.prompt.conversation import spoken_text_ids
 from spikeaudio.speech.streamer import AudioEvent, PauseEvent, TextEvent

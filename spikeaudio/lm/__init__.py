@@ -3,7 +3,8 @@
 from spikeaudio.lm.audio_encoder import WhisperFeatureEncoder
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.embedding import FeatureAdaptor
-from spikeaudio.lm.generation import LegalTokens, SpikeAudioGenerateOutput
+from spikeaudio.lm.generation import SpikeAudioGenerateOutput
+from spikeaudio.lm.legal_tokens import LegalTokens
 from spikeaudio.lm.modeling import (
     SpikeAudioForConditionalGeneration,
     SpikeAudioModel,
@@ -11,12 +12,14 @@ from spikeaudio.lm.modeling import (
     SpikeAudioOutput,
     SpikeAudioPreTrainedModel,
 )
+from spikeaudio.lm.session import Session, Step
 from spikeaudio.lm.streams import DelayPattern
 
 __all__ = [
     "DelayPattern",
     "FeatureAdaptor",
     "LegalTokens",
+    "Session",
     "SpikeAudioConfig",
     "SpikeAudioForConditionalGeneration",
     "SpikeAudioGenerateOutput",
@@ -24,5 +27,6 @@ __all__ = [
     "SpikeAudioModelOutput",
     "SpikeAudioOutput",
     "SpikeAudioPreTrainedModel",
+    "Step",
     "WhisperFeatureEncoder",
 ]

@@ -7,7 +7,7 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from spikeaudio.lm import LegalTokens
-from spikeaudio.lm.generation import stop_token_ids
+from spikeaudio.lm.legal_tokens import stop_token_ids
 from spikeaudio.lm.streams import IGNORED
 from spikeaudio.prompt.batch import batch_prompts
 from spikeaudio.prompt.conversation import build_example, build_prompt, layout_of

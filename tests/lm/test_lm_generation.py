@@ -248,11 +248,14 @@ def test_streamers(tiny_model, prompt):
     model = tiny_model()
     inputs = prompt(model.config, codes=2, text=1, seed=0)
     text_only, both = Recorder(), TwoStreamRecorder()
-    run(model, inputs, streamer=text_only, generation_mode="audio")
-    out = run(model, inputs, streamer=both, generation_mode="audio")
+    script = LogitsProcessorList([Script(inputs["input_ids"].shape[1], [[5, 6, model.config.text_eos_token_id]], 7)])
+    how = {"generation_mode": "audio", "logits_processor": script}
+    run(model, inputs, streamer=text_only, **how)
+    out = run(model, inputs, streamer=both, **how)
     text, audio = new_ids(out, inputs)
     start = ("put", inputs["input_ids"].tolist())
-    assert text_only.calls == [start, *(("put", [t]) for t in text), ("end",)]
+    # A streamer of text, such as transformers' TextStreamer, prints all that it gets: neither blanks nor the end.
+    assert text_only.calls == [start, ("put", [5]), ("put", [6]), ("end",)]
     assert both.calls == [start, *(("streams", [t], [a]) for t, a in zip(text, audio, strict=True)), ("end",)]
 
 
