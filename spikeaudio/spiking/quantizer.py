@@ -15,18 +15,14 @@ from typing import Any
 
 from torch import dtype as Dtype
 from torch import nn
-from transformers.quantizers.auto import register_quantization_config, register_quantizer
 from transformers.quantizers.base import HfQuantizer
 
-from spikeaudio.spiking.config import QUANT_METHOD, GIFConfig
+from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import keep_unpacked, spiking_layers, to_dense, to_spiking, unpacked_bytes
 
 UNPACKED_BYTES = 2**26  # 64 MiB: packed weights that take less stay unpacked in memory
 
-register_quantization_config(QUANT_METHOD)(GIFConfig)
 
-
-@register_quantizer(QUANT_METHOD)
 class GIFQuantizer(HfQuantizer):  # type: ignore[misc]
     """Makes the layers of a model spike while it is loaded."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import spikeaudio
+from tests.fixtures.tiny_qwen2 import tiny_qwen2
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -96,6 +97,62 @@ print(*[name for name in ("torch", "numpy", "transformers", "typer", "soundfile"
 )
 def test_auto_classes_know_our_models(first: str) -> None:
     python(first + CHECK)
+
+
+# What a program pays for that imports an Auto class; the last line that it prints is the number of modules.
+AUTO = "import sys; from transformers import AutoModelForMultimodalLM; print(len(sys.modules))"
+
+
+@pytest.mark.slow
+def test_auto_classes_cost_what_they_cost_without_us() -> None:
+    alone = int(python(AUTO))
+    assert alone > 500
+    for order in ("import spikeaudio; " + AUTO, AUTO.replace("; print", "; import spikeaudio; print")):
+        assert int(python(order)) <= 1.05 * alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", ["import spikeaudio, transformers", "import transformers.models.auto, spikeaudio"])
+def test_folders_load_by_auto_classes_and_pipelines(order: str, tmp_path: Path, tiny_checkpoint: Path) -> None:
+    tiny_qwen2().save_pretrained(tmp_path)
+    python(
+        f"""
+{order}
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMultimodalLM, AutoProcessor, pipeline
+folder = {str(tiny_checkpoint)!r}
+assert AutoConfig.from_pretrained(folder).model_type == "spikeaudio"
+assert type(AutoModelForMultimodalLM.from_pretrained(folder)) is spikeaudio.loading.auto.SpikeAudioForSpeechGeneration
+assert type(AutoModel.from_pretrained(folder + "/vocoder")) is spikeaudio.VocosVocoder
+assert type(AutoModel.from_pretrained(folder + "/speech_tokenizer")) is spikeaudio.WhisperVQEncoder
+assert type(AutoProcessor.from_pretrained(folder)) is spikeaudio.SpikeAudioProcessor
+for task in ("automatic-speech-recognition", "text-to-audio", "any-to-any"):
+    assert pipeline(task, model=folder).model.config.model_type == "spikeaudio"
+
+llm = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r}, quantization_config=spikeaudio.GIFConfig())
+llm.save_pretrained({str(tmp_path)!r} + "/spiking")
+"""
+    )
+    python(
+        f"""
+{order}
+from transformers import AutoModelForCausalLM
+llm = AutoModelForCausalLM.from_pretrained({str(tmp_path)!r} + "/spiking")
+assert type(llm.model.layers[0].mlp.up_proj).__name__ == "SpikingLinear"
+"""
+    )
+
+
+@pytest.mark.slow
+def test_the_hook_leaves_when_its_work_is_done() -> None:
+    code = """
+import sys
+import spikeaudio
+ours = [finder for finder in sys.meta_path if type(finder).__module__.startswith("spikeaudio.")]
+assert len(ours) == 1
+import transformers.models.auto.processing_auto, transformers.quantizers.auto
+assert ours[0] not in sys.meta_path
+"""
+    python(code)
 
 
 @pytest.mark.slow
