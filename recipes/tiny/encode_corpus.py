@@ -24,7 +24,7 @@ from augmentation import change_speed
 from tqdm import tqdm
 
 from spikeaudio import SpeechTokenizer, WhisperVQEncoder
-from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, whisper_log_mel
+from spikeaudio.audio.whisper_mel import SAMPLES_PER_TOKEN, whisper_log_mel
 from spikeaudio.training.corpus import PackedCorpus
 
 VERSIONS = {"digit": 6}  # renderings of a training clip by kind: a digit takes half a second, and few people spoke them

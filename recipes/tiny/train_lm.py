@@ -28,6 +28,7 @@ from safetensors.torch import load_file
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from spikeaudio import SpeechTokenizer, SpikeAudioConfig, SpikeAudioForConditionalGeneration, SpikeAudioProcessor
+from spikeaudio.prompt.batch import BatchRow, collate
 from spikeaudio.prompt.conversation import build_example
 from spikeaudio.training.corpus import PackedCorpus
 from spikeaudio.training.loop import TrainConfig, train
@@ -178,26 +179,15 @@ class Examples:
         example = build_example(segments, self.ids(answer), codes, think_ids, self.config)
         return {"example": example, "features": features, "task": task}
 
-    def collate(self, drawn: list[dict]) -> dict[str, torch.Tensor]:
-        """Right-padded batch; padding carries the pad id and no label, and the causal mask keeps it out of sight."""
-        length = max(len(item["example"]) for item in drawn)
-        size = max([len(item["features"]) for item in drawn if item["features"] is not None], default=1)
-        shape = (len(drawn), length)
-        batch = {
-            "input_ids": torch.full(shape, self.config.blank_token_id),
-            "audio_input_ids": torch.full(shape, self.config.blank_token_id),
-            "labels": torch.full(shape, -100),
-            "audio_labels": torch.full(shape, -100),
-            "audio_feature_mask": torch.zeros(shape, dtype=torch.bool),
-            "audio_features": torch.zeros(len(drawn), size, self.config.audio_feature_dim),
-        }
-        for i, item in enumerate(drawn):
-            example, n = item["example"], len(item["example"])
-            for key in ("input_ids", "audio_input_ids", "audio_feature_mask", "labels", "audio_labels"):
-                batch[key][i, :n] = getattr(example, key)
-            if item["features"] is not None:
-                batch["audio_features"][i, : len(item["features"])] = torch.from_numpy(item["features"])
-        return batch
+    def row(self, item: dict) -> BatchRow:
+        """What is drawn, as a row of a batch; without a recording it holds no features, which is still an entry.
+
+        Every batch then has features, so that every parameter has a gradient: several processes need that.
+        """
+        features = item["features"]
+        if features is None:
+            features = np.zeros((0, self.config.audio_feature_dim), np.float32)
+        return BatchRow.of(item["example"], [{"audio_features": torch.from_numpy(features)}])
 
     def batch(self, step: int) -> dict[str, torch.Tensor]:
         """The batch of a step."""
@@ -210,7 +200,10 @@ class Examples:
         drawn = sorted((self.draw(rng) for _ in range(BATCH * GROUP)), key=lambda item: len(item["example"]))
         # neighbours stay together: two processes then wait little for each other
         order = (2 * rng.permutation(GROUP // 2)[:, None] + np.arange(2)).ravel()
-        return order, [self.collate(drawn[i * BATCH : (i + 1) * BATCH]) for i in range(GROUP)]
+        return order, [
+            collate([self.row(item) for item in drawn[i * BATCH : (i + 1) * BATCH]], self.config.blank_token_id)
+            for i in range(GROUP)
+        ]
 
 
 def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -25,9 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
 
+from spikeaudio.audio.whisper_mel import SAMPLES_PER_TOKEN, whisper_log_mel
 from spikeaudio.tokenizer.configuration import WhisperVQConfig
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
-from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, whisper_log_mel
 from spikeaudio.training.corpus import PackedCorpus
 from spikeaudio.training.loop import TrainConfig, train
 from spikeaudio.training.objectives.tokenizer import TokenizerTrainer, greedy_decode, read, spell

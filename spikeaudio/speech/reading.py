@@ -71,7 +71,7 @@ def read_aloud(
         ValueError: there is nothing in it that can be said.
     """
     ids = processor.text_ids(sentence)
-    prompt = processor.read_aloud([ids])
+    prompt = processor.apply_speech_request([ids])
     forced = spoken_text_ids(ids, processor.layout)
     limit = len(forced) * _CODES_PER_TEXT_ID + processor.layout.audio_delay
     words = ForcedText([forced], prompt["input_ids"].shape[1])

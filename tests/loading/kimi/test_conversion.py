@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForMultimodalLM, AutoProcessor
 
-from spikeaudio import SpikeAudio, SpikeAudioConfig, cli
+from spikeaudio import SpikeAudio, SpikeAudioConfig
+from spikeaudio.cli.app import main
 from spikeaudio.loading.kimi import conversion
 from spikeaudio.loading.kimi.conversion import convert
 from spikeaudio.speech.streamer import AudioEvent
@@ -64,7 +65,8 @@ def test_before_and_after_are_equal(published, converted, clip):
         torch.cat([e.wav for e in model.stream(question, max_new_tokens=16, seed=4) if isinstance(e, AudioEvent)])
         for model in (before, after)
     ]
-    assert len(waves[0]) > 0 and torch.equal(*waves)
+    assert len(waves[0]) > 0
+    torch.testing.assert_close(*waves, rtol=0, atol=1e-5)  # where weights lie in memory decides the order of sums
 
 
 def test_the_converted_folder_is_a_checkpoint_of_ours(converted, clip):
@@ -130,7 +132,7 @@ def test_no_shard_is_larger_than_asked_for(published, tmp_path, monkeypatch):
 
 def test_the_command(download, tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
-        cli.main(["convert", "kimi", str(download), str(tmp_path / "new")])
+        main(["convert", "kimi", str(download), str(tmp_path / "new")])
     assert left.value.code == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "new")
     for arguments, words in {
@@ -140,7 +142,7 @@ def test_the_command(download, tmp_path, capsys):
         (str(download), str(tmp_path / "newer"), "--dtype", "int4"): "dtype must be one of auto",
     }.items():
         with pytest.raises(SystemExit) as left:
-            cli.main(["convert", "kimi", *arguments])
+            main(["convert", "kimi", *arguments])
         error = capsys.readouterr().err
         assert left.value.code == 2 and words in error and error.count("\n") == 1, error
     (download.parent / "glm-4-voice-tokenizer" / "config.json").unlink()
