@@ -41,6 +41,7 @@ class KimiSchedule:
     max_prompt_chunks: int = 10
     max_positions: int = 4096
     frames_per_code: int = 4
+    rope_interpolation_factor: int = 1  # rotary positions are divided by it
 
 
 @dataclass
@@ -145,7 +146,7 @@ class KimiReferenceStream:
     def _evaluate(self, x: Tensor, tau: Tensor, codes: Tensor) -> tuple[Tensor, list[KeyValue]]:
         """Velocity (F, M) over the context, and the frames' own keys and values."""
         self.evaluations += 1
-        positions = self.position + torch.arange(len(x))
+        positions = (self.position + torch.arange(len(x))) * (1 / self.schedule.rope_interpolation_factor)
         velocity, memory = self.dit(x[None], codes[None], tau, positions, self.context.blocks or None)
         return velocity[0], memory
 

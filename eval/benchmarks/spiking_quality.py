@@ -27,13 +27,14 @@ import jiwer
 import torch
 
 from spikeaudio import SpikeAudio
+from spikeaudio.prompt.batch import BatchRow
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.counting import counting
 from spikeaudio.spiking.preparation.calibration import calibrate
 from spikeaudio.spiking.preparation.settings import Preparation
 from spikeaudio.spiking.preset import preset
 from spikeaudio.spiking.transforms.outliers import inject_outliers
-from spikeaudio.training.examples import ModelExample, batched, read_examples
+from spikeaudio.training.examples import batched, read_examples
 from spikeaudio.training.perplexity import StreamLoss, stream_losses
 from spikeaudio.training.spike import (
     SpikeSettings,
@@ -138,7 +139,7 @@ class Bench:
         if outliers:
             inject_outliers(self.dense, generator=torch.Generator().manual_seed(3))
         reader = example_reader(folder)
-        self.training: list[ModelExample] = read_examples(train, reader)
+        self.training: list[BatchRow] = read_examples(train, reader)
         self.batches = batched(read_examples(test, reader)[:limit], 2048, pad_token_id(self.dense))
         self.spoken = spoken_examples(test, self.speech.processor.transcription_request, limit)
         self.losses: dict[str, StreamLoss] = stream_losses(self.dense, self.batches)

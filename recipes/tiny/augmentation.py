@@ -1,14 +1,18 @@
 """Waveform and spectrogram augmentation for 16 kHz speech, drawn from a numpy generator.
 
-What a recording differs in that its words do not: speed, level, background, channel, room. Every function is a pure
+What a recording differs in that its words do not: speed, level, background, channel, room, and how long nobody speaks
+before, between and after the words. Every function is a pure
 function of its arguments and of the generator's state, so a training batch can be drawn again after a restart.
 """
+
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 RATE = 16000
+QUIET_SECONDS = 3.0  # longest stretch without speech
 
 
 def change_speed(wav: np.ndarray, factor: float) -> np.ndarray:
@@ -17,6 +21,7 @@ def change_speed(wav: np.ndarray, factor: float) -> np.ndarray:
     return np.interp(np.linspace(0, len(wav) - 1, length), np.arange(len(wav)), wav).astype(np.float32)
 
 
+@cache
 def noise_bank(seconds: float = 30.0) -> np.ndarray:
     """White, pink and brown noise of unit power, (3, N); fixed."""
     spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal((3, int(seconds * RATE))).astype(np.float32))
@@ -24,6 +29,45 @@ def noise_bank(seconds: float = 30.0) -> np.ndarray:
     shaped = spectrum * frequency[None] ** np.array([[0.0], [-0.5], [-1.0]], dtype=np.float32)
     noise = np.fft.irfft(shaped).astype(np.float32)
     return noise / np.sqrt((noise**2).mean(1, keepdims=True))
+
+
+def quiet_seconds(rng: np.random.Generator, usual: float = 0.25, often: float = 0.5) -> float:
+    """Length of a stretch without speech: up to `usual` seconds, and in a share `often` of draws up to 3 s."""
+    return float(rng.uniform(0.0, QUIET_SECONDS if rng.random() < often else usual))
+
+
+def quiet(samples: int, rms: float, rng: np.random.Generator) -> np.ndarray:
+    """What is heard when nobody speaks: one in three times digital silence, else white, pink or brown noise.
+
+    Args:
+        samples: N.
+        rms: of the speech around it; noise lies 15 to 40 dB below.
+        rng: source of the choice.
+
+    Returns:
+        (N,) float32.
+    """
+    if rng.random() < 1 / 3:
+        return np.zeros(samples, np.float32)
+    noises = noise_bank()
+    noise, start = noises[int(rng.integers(len(noises)))], int(rng.integers(noises.shape[1]))
+    stretch = np.take(noise, np.arange(start, start + samples), mode="wrap")
+    return stretch * np.float32(rms * 10 ** (-rng.uniform(15, 40) / 20))
+
+
+def with_quiet(wavs: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Clips one after the other, with quiet before, between and after them.
+
+    Args:
+        wavs: (N,) float32 each, at least one.
+        rng: source of the lengths and of what is heard in them.
+
+    Returns:
+        (N,) float32: the clips themselves are unchanged.
+    """
+    rms = float(np.sqrt(np.mean(np.concatenate(wavs) ** 2)))
+    gaps = [quiet(round(quiet_seconds(rng) * RATE), rms, rng) for _ in range(len(wavs) + 1)]
+    return np.concatenate([gaps[0], *(part for pair in zip(wavs, gaps[1:], strict=True) for part in pair)])
 
 
 def add_noise(wav: np.ndarray, noise: np.ndarray, snr_db: float, rng: np.random.Generator) -> np.ndarray:

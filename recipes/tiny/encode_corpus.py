@@ -2,8 +2,9 @@
 
     python recipes/tiny/encode_corpus.py --corpus DIR --tokenizer DIR
 
-Each training clip is encoded as it is and some more times with another speed, loudness and some noise, so
-that the language model hears more than one rendering. Writes `codes.npy` (N,) int16, `features.npy` (N, D) float16
+Each training clip is encoded as it is and some more times with another speed, loudness, some noise, and up to 3 s of
+quiet before and after it, so that the language model hears more than one rendering. Some stretches of quiet alone are
+encoded, too, for the pauses between clips that are joined. Writes `codes.npy` (N,) int16, `features.npy` (N, D) float16
 and `codes.jsonl` (id, version, start, length) into the corpus folder. Every finished batch is kept in a folder beside
 them until all are there: a killed run goes on where it stopped.
 """
@@ -20,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from augmentation import change_speed
+from augmentation import QUIET_SECONDS, change_speed, quiet, with_quiet
 from tqdm import tqdm
 
 from spikeaudio import SpeechTokenizer, WhisperVQEncoder
-from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, whisper_log_mel
+from spikeaudio.audio.whisper_mel import SAMPLES_PER_TOKEN, whisper_log_mel
 from spikeaudio.training.corpus import PackedCorpus
 
 VERSIONS = {"digit": 6}  # renderings of a training clip by kind: a digit takes half a second, and few people spoke them
@@ -32,16 +33,25 @@ OTHER_VERSIONS = 2
 SPEED_CHANGE = {"digit": 0.2, "music": 0.05}  # at most; music must not change its tempo
 OTHER_SPEED_CHANGE = 0.12
 BATCH_SECONDS = 60.0
+QUIET_CLIPS = 60  # stretches without speech
+SPEECH_RMS = 0.06  # of every clip of the corpus
 LONGEST_SECONDS = 12.0
 
 
 def disturbed(wav: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """One more rendering: other speed, gain -10..+4 dB, white noise at 15-40 dB, up to 0.25 s of silence around it."""
+    """One more rendering: other speed, gain -10..+4 dB, white noise at 15-40 dB, up to 3 s of quiet on either side."""
     change = SPEED_CHANGE.get(kind, OTHER_SPEED_CHANGE)
     wav = change_speed(wav, rng.uniform(1 - change, 1 + change))
     noise = rng.standard_normal(len(wav)) * np.sqrt((wav**2).mean()) * 10 ** (-rng.uniform(15, 40) / 20)
-    wav = (wav + noise) * 10 ** (rng.uniform(-10, 4) / 20)
-    return np.pad(wav, (rng.integers(0, 4000), rng.integers(0, 4000))).clip(-1, 1).astype(np.float32)
+    wav = ((wav + noise) * 10 ** (rng.uniform(-10, 4) / 20)).astype(np.float32)
+    return with_quiet([wav], rng).clip(-1, 1)
+
+
+def quiet_rows() -> list[dict]:
+    """Rows of the stretches without speech; their sound is made when it is encoded."""
+    samples = round(QUIET_SECONDS * 16000)
+    same = {"kind": "quiet", "split": "train", "seconds": QUIET_SECONDS, "samples_16k": samples}
+    return [{"id": f"quiet_{number}", "start_16k": number, **same} for number in range(QUIET_CLIPS)]
 
 
 @torch.inference_mode()
@@ -79,7 +89,11 @@ class Worker:
         """Write codes, features and lengths of every (row, version) of a batch; its file is whole or not there."""
         wavs = []
         for row, version in part:
-            wav, rng = self.corpus.wav(row), np.random.default_rng((row["start_16k"], version))
+            rng = np.random.default_rng((row["start_16k"], version))
+            if row["kind"] == "quiet":
+                wavs.append(quiet(row["samples_16k"], SPEECH_RMS, rng))
+                continue
+            wav = self.corpus.wav(row)
             wavs.append(disturbed(wav, row["kind"], rng) if version else wav)
         codes, features = zip(*encode(self.encoder, wavs), strict=True)
         path = self.path(number)
@@ -113,10 +127,11 @@ def batches(rows: list[dict]) -> list[list[tuple[dict, int]]]:
         if row["seconds"] < LONGEST_SECONDS and row["split"] != "unheard"
         for version in range(VERSIONS.get(row["kind"], OTHER_VERSIONS) if row["split"] == "train" else 1)
     ]
+    jobs += [(row, 0) for row in quiet_rows()]
     jobs.sort(key=lambda job: job[0]["samples_16k"])
     parts = []
     while jobs:
-        size = max(1, int(BATCH_SECONDS / (jobs[0][0]["seconds"] + 0.5)))
+        size = max(1, int(BATCH_SECONDS / (jobs[0][0]["seconds"] + QUIET_SECONDS)))
         parts.append(jobs[:size])
         jobs = jobs[size:]
     return parts

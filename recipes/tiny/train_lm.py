@@ -11,8 +11,8 @@ spoken questions (audio -> transcript, think_end, answer, and the answer's audio
 questions in the same form (so that every fact is seen without any rendering to memorise), and questions about
 instrument clips. Question domains are drawn by the square root of their size: by size, three quarters
 of all questions would be sums; uniformly, a sum would be seen ten times less often than a day. Noise is recognised as
-nothing, and some clips are joined, since people do not stop after one sentence. Features get noise and codes get
-replaced at random, so that the model does not memorise renderings.
+nothing, and some clips are joined with pauses between them, since people do not stop after one sentence. Features get
+noise and codes get replaced at random, so that the model does not memorise renderings.
 """
 
 import argparse
@@ -23,11 +23,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
+from augmentation import quiet_seconds
 from questions import facts
 from safetensors.torch import load_file
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from spikeaudio import SpeechTokenizer, SpikeAudioConfig, SpikeAudioForConditionalGeneration, SpikeAudioProcessor
+from spikeaudio.prompt.batch import BatchRow, collate
 from spikeaudio.prompt.conversation import build_example
 from spikeaudio.training.corpus import PackedCorpus
 from spikeaudio.training.loop import TrainConfig, train
@@ -37,6 +39,7 @@ ASR_KINDS = {"question": 0.18, "open": 0.56, "digit": 0.17, "answer": 0.06, "noi
 JOINED = {"digit": (0.5, 4), "question": (0.1, 2), "answer": (0.1, 2), "open": (0.1, 2)}  # how often, how many at most
 AQA_QUESTIONS = {"instrument": 0.2, "tempo": 0.3, "count": 0.5}  # harder ones more often
 TTS_KINDS = {"answer": 0.45, "question": 0.25, "open": 0.30}
+CODES_PER_SECOND = 12.5
 BATCH, GROUP = 24, 20  # examples per step; GROUP batches are drawn together and sorted by length
 TTS_VOICE = "rh_bdl"
 FEATURE_NOISE = (0.0, 0.1, 0.3)  # in standard deviations of the features, one drawn per example
@@ -89,8 +92,7 @@ class Examples:
         self.features = np.load(corpus.folder / "features.npy", mmap_mode="r")
         self.feature_scale = float(np.asarray(self.features[:20000], np.float32).std())
         self.spans: dict[str, list[tuple[int, int]]] = {}
-        for line in (corpus.folder / "codes.jsonl").read_text().splitlines():
-            entry = json.loads(line)
+        for entry in map(json.loads, (corpus.folder / "codes.jsonl").read_bytes().splitlines()):
             self.spans.setdefault(entry["id"], []).append((entry["start"], entry["start"] + entry["length"]))
         rows = [
             row
@@ -102,6 +104,7 @@ class Examples:
             kind: [row for row in rows if row["kind"] == kind and row["voice"] == TTS_VOICE and "start_24k" in row]
             for kind in TTS_KINDS
         }
+        self.quiet = [{"id": name} for name in self.spans if name.startswith("quiet_")]
         self.music = [row for row in rows if row["kind"] == "music"]
         answers = {row["text"]: row for row in self.tts["answer"]}
         self.chat: dict[str, list[tuple[dict, dict | None]]] = {}
@@ -115,6 +118,7 @@ class Examples:
             **{f"{kind} clips to recognise": self.asr[kind] for kind in ASR_KINDS},
             **{f"{kind} clips in the voice {TTS_VOICE}": self.tts[kind] for kind in TTS_KINDS},
             "music clips": self.music,
+            "quiet stretches (encode_corpus.py makes them)": self.quiet,
             "question clips": self.chat,
         }
         if lacking := [name for name, found in needed.items() if not found]:
@@ -131,6 +135,13 @@ class Examples:
         features += rng.standard_normal(features.shape, np.float32) * (rng.choice(FEATURE_NOISE) * self.feature_scale)
         return codes, features
 
+    def pause(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """(codes (S,), features (S, D)) of 0 to 3 s without speech, disturbed."""
+        codes, features = self.clip(self.quiet[rng.integers(len(self.quiet))], rng)
+        length = min(len(codes), round(quiet_seconds(rng) * CODES_PER_SECOND))
+        start = rng.integers(len(codes) - length + 1)
+        return codes[start : start + length], features[start : start + length]
+
     def speech(self, row: dict) -> np.ndarray:
         """Codes of the model's own voice, undisturbed: they are targets."""
         start, end = self.spans[row["id"]][0]
@@ -145,7 +156,9 @@ class Examples:
             often, most = JOINED.get(kind, (0.0, 1))
             count = int(rng.integers(2, most + 1)) if rng.random() < often else 1
             rows = [self.asr[kind][i] for i in rng.integers(0, len(self.asr[kind]), count)]
-            clips = [self.clip(row, rng) for row in rows]
+            clips = [self.clip(rows[0], rng)]
+            for row in rows[1:]:
+                clips += [self.pause(rng), self.clip(row, rng)]
             heard, features = (np.concatenate(parts) for parts in zip(*clips, strict=True))
             segments = [("text", self.ids(INSTRUCTIONS["asr"])), ("audio", heard)]
             answer = " ".join(row["text"] for row in rows)
@@ -178,26 +191,15 @@ class Examples:
         example = build_example(segments, self.ids(answer), codes, think_ids, self.config)
         return {"example": example, "features": features, "task": task}
 
-    def collate(self, drawn: list[dict]) -> dict[str, torch.Tensor]:
-        """Right-padded batch; padding carries the pad id and no label, and the causal mask keeps it out of sight."""
-        length = max(len(item["example"]) for item in drawn)
-        size = max([len(item["features"]) for item in drawn if item["features"] is not None], default=1)
-        shape = (len(drawn), length)
-        batch = {
-            "input_ids": torch.full(shape, self.config.blank_token_id),
-            "audio_input_ids": torch.full(shape, self.config.blank_token_id),
-            "labels": torch.full(shape, -100),
-            "audio_labels": torch.full(shape, -100),
-            "audio_feature_mask": torch.zeros(shape, dtype=torch.bool),
-            "audio_features": torch.zeros(len(drawn), size, self.config.audio_feature_dim),
-        }
-        for i, item in enumerate(drawn):
-            example, n = item["example"], len(item["example"])
-            for key in ("input_ids", "audio_input_ids", "audio_feature_mask", "labels", "audio_labels"):
-                batch[key][i, :n] = getattr(example, key)
-            if item["features"] is not None:
-                batch["audio_features"][i, : len(item["features"])] = torch.from_numpy(item["features"])
-        return batch
+    def row(self, item: dict) -> BatchRow:
+        """What is drawn, as a row of a batch; without a recording it holds no features, which is still an entry.
+
+        Every batch then has features, so that every parameter has a gradient: several processes need that.
+        """
+        features = item["features"]
+        if features is None:
+            features = np.zeros((0, self.config.audio_feature_dim), np.float32)
+        return BatchRow.of(item["example"], [{"audio_features": torch.from_numpy(features)}])
 
     def batch(self, step: int) -> dict[str, torch.Tensor]:
         """The batch of a step."""
@@ -210,7 +212,10 @@ class Examples:
         drawn = sorted((self.draw(rng) for _ in range(BATCH * GROUP)), key=lambda item: len(item["example"]))
         # neighbours stay together: two processes then wait little for each other
         order = (2 * rng.permutation(GROUP // 2)[:, None] + np.arange(2)).ravel()
-        return order, [self.collate(drawn[i * BATCH : (i + 1) * BATCH]) for i in range(GROUP)]
+        return order, [
+            collate([self.row(item) for item in drawn[i * BATCH : (i + 1) * BATCH]], self.config.blank_token_id)
+            for i in range(GROUP)
+        ]
 
 
 def loss(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -20,14 +20,14 @@ import jiwer
 import numpy as np
 import torch
 from accelerate import Accelerator
-from augmentation import augment, change_speed, mask_spectrogram, noise_bank
+from augmentation import augment, change_speed, mask_spectrogram, noise_bank, quiet_seconds
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
 
+from spikeaudio.audio.whisper_mel import SAMPLES_PER_TOKEN, whisper_log_mel
 from spikeaudio.tokenizer.configuration import WhisperVQConfig
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
-from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, whisper_log_mel
 from spikeaudio.training.corpus import PackedCorpus
 from spikeaudio.training.loop import TrainConfig, train
 from spikeaudio.training.objectives.tokenizer import TokenizerTrainer, greedy_decode, read, spell
@@ -111,9 +111,9 @@ class Batches:
         rows = self.by_kind[kind]
         count = int(rng.integers(1, 6)) if kind == "digit" else 1
         chosen = tuple(rows[int(i)] for i in rng.integers(0, len(rows), count))
-        gaps = rng.uniform(0.0, 0.4, count + 1)
-        gaps[1:-1] = rng.uniform(0.02, 0.3, count - 1)
-        return Clip(chosen, tuple(gaps), rng.uniform(*SPEEDS.get(kind, OTHER_SPEEDS)))
+        ends = [quiet_seconds(rng, usual=0.4, often=0.2) for _ in range(2)]
+        gaps = [0.02 + quiet_seconds(rng, usual=0.28, often=0.1) for _ in range(count - 1)]
+        return Clip(chosen, (ends[0], *gaps, ends[1]), rng.uniform(*SPEEDS.get(kind, OTHER_SPEEDS)))
 
     def _batches(self, index: int) -> list[list[Clip]]:
         """The pool's clips, sorted by length and cut into POOL_BATCHES groups of equal duration, in random order."""

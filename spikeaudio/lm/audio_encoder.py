@@ -15,27 +15,56 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig, WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
+
+from spikeaudio.audio.whisper_mel import log_mel_pieces
+from spikeaudio.lm.feature_encoder import register_feature_encoder
 
 STACKED_FRAMES = 4  # frames of 20 ms in one feature
 MEL_FRAMES_PER_TOKEN = 8  # frames of 10 ms in one feature
 
 
+@register_feature_encoder("whisper")
 class WhisperFeatureEncoder(WhisperEncoder):
-    """transformers' Whisper encoder with its output stacked to the token rate.
+    """transformers' Whisper encoder with its output stacked to the token rate; a `FeatureEncoder`.
 
     Reads Whisper folders as published, too (keys ``model.encoder.*``; the decoder is ignored).
     """
 
+    config_class: ClassVar[type[PreTrainedConfig]] = WhisperConfig
+    input_names: ClassVar[tuple[str, ...]] = ("input_features", "input_features_mask")
+    input_settings: ClassVar[tuple[str, ...]] = ("num_mel_bins",)
     base_model_prefix = "model.encoder"  # where published folders keep these weights
     _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^model\.decoder\.", r"^proj_out\."]
 
-    def features(self, input_features: Tensor, mask: Tensor) -> Tensor:
+    @staticmethod
+    def feature_dim(config: WhisperConfig) -> int:
+        """Channels of one feature: four frames side by side."""
+        return STACKED_FRAMES * config.d_model
+
+    @staticmethod
+    def inputs(wav: Tensor, token_features: Tensor, num_mel_bins: int) -> dict[str, Tensor]:
+        """Log-mel pieces of a recording.
+
+        Args:
+            wav: (N,) float32 samples at 16 kHz.
+            token_features: not needed.
+            num_mel_bins: mel bins of the encoder.
+
+        Returns:
+            input_features (P, num_mel_bins, 3000) float32 and input_features_mask (P, 3000) bool; P pieces of 30 s.
+        """
+        pieces = log_mel_pieces(wav, num_mel_bins)
+        return {"input_features": pieces.mel, "input_features_mask": pieces.mask}
+
+    def features(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> Tensor:
         """Continuous features of the recordings of each row of a batch.
 
         Args:
             input_features: (B, P, num_mel_bins, F) log-mel of P pieces per row, F frames of 10 ms (30 s).
-            mask: (B, P, F), non-zero on the frames of real samples, which come first; a piece of zeros is padding.
+            input_features_mask: (B, P, F), non-zero on the frames of real samples, which come first; a piece of zeros
+                is padding. None: all frames are real.
 
         Returns:
             (B, S, 4 * d_model) in the weights' dtype, right-padded per row: ceil(frames / 8) features of each piece.
@@ -50,6 +79,9 @@ class WhisperFeatureEncoder(WhisperEncoder):
                 f"input_features must have shape (batch, pieces, {expected[0]}, {expected[1]}), "
                 f"got {tuple(input_features.shape)}"
             )
+        mask = input_features_mask
+        if mask is None:
+            mask = input_features.new_ones(input_features[:, :, 0].shape, dtype=torch.bool)
         if mask.shape != (*input_features.shape[:2], frames):
             raise ValueError(
                 f"input_features_mask must have shape {(*input_features.shape[:2], frames)}, got {tuple(mask.shape)}"

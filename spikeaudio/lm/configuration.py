@@ -15,7 +15,9 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig, Qwen2Config, WhisperConfig
+from transformers import AutoConfig, PreTrainedConfig, Qwen2Config
+
+from spikeaudio.lm.feature_encoder import encoder_config, feature_encoder
 
 # What transformers itself passes through a config beside its declared fields: spellings of other releases,
 # attributes of loading and saving, and the key that a quantized checkpoint carries.
@@ -55,8 +57,9 @@ class SpikeAudioConfig(Qwen2Config):
         audio_token_offset: id of audio code 0; every text and special id is below it.
         num_audio_codes: size of the speech tokenizer's codebook.
         audio_feature_dim: channels of one 80 ms continuous feature.
-        audio_encoder_config: sizes of the Whisper encoder inside the model, which makes these features of log-mel
-            ``input_features`` (``audio_feature_dim`` is then 4 times its width); None: features come from outside.
+        audio_encoder_config: configuration of the encoder inside the model that makes these features (see
+            :mod:`spikeaudio.lm.feature_encoder`); a Whisper encoder if it names no `model_type`. None: the features
+            are the speech tokenizer's.
         blank_token_id: the id that stands in a stream which is silent at a position.
         text_eos_token_id: end of the assistant's text (also ``eos_token_id``, unless that is given).
         media_begin_token_id, media_end_token_id: brackets of an audio segment, in the audio stream.
@@ -75,7 +78,7 @@ class SpikeAudioConfig(Qwen2Config):
 
     model_type = "spikeaudio"
     default_theta = 1_000_000.0
-    sub_configs: ClassVar[dict[str, Any]] = {"audio_encoder_config": WhisperConfig}
+    sub_configs: ClassVar[dict[str, Any]] = {"audio_encoder_config": AutoConfig}
     base_model_tp_plan: ClassVar[dict[str, Any]] = {
         **Qwen2Config.base_model_tp_plan,
         **{name.replace("layers.", "audio_layers."): how for name, how in Qwen2Config.base_model_tp_plan.items()},
@@ -100,7 +103,7 @@ class SpikeAudioConfig(Qwen2Config):
     audio_token_offset: int = 152064
     num_audio_codes: int = 16384
     audio_feature_dim: int = 5120
-    audio_encoder_config: WhisperConfig | dict[str, Any] | None = None
+    audio_encoder_config: PreTrainedConfig | dict[str, Any] | None = None
 
     blank_token_id: int = 151666
     text_eos_token_id: int = 151667
@@ -124,8 +127,7 @@ class SpikeAudioConfig(Qwen2Config):
         unknown = sorted(set(kwargs) - _TRANSFORMERS_KEYS)
         if unknown:
             raise ValueError(f"unknown SpikeAudioConfig keys {unknown}; valid keys are {names}")
-        if isinstance(self.audio_encoder_config, dict):
-            self.audio_encoder_config = WhisperConfig(**self.audio_encoder_config)
+        self.audio_encoder_config = encoder_config(self.audio_encoder_config)
         self._check()
         if self.layer_types is None:
             # One entry per cache layer: the trunk's, then the audio branch's (layer_idx of the modules).
@@ -162,21 +164,17 @@ class SpikeAudioConfig(Qwen2Config):
             if not 0 <= token_id < self.audio_token_offset:
                 raise ValueError(f"{name} must be below audio_token_offset ({self.audio_token_offset}), got {token_id}")
         encoder = self.audio_encoder_config
-        if isinstance(encoder, WhisperConfig) and self.audio_feature_dim != 4 * encoder.d_model:
-            raise ValueError(
-                f"audio_feature_dim must be 4 frames of the audio encoder, 4 * {encoder.d_model}, "
-                f"got {self.audio_feature_dim}"
-            )
+        if isinstance(encoder, PreTrainedConfig):
+            width = feature_encoder(encoder.model_type).feature_dim(encoder)
+            if self.audio_feature_dim != width:
+                raise ValueError(
+                    f"audio_feature_dim must be the {width} channels of the audio encoder's features, "
+                    f"got {self.audio_feature_dim}"
+                )
         if self.use_sliding_window:
             raise ValueError("use_sliding_window is not supported: both stacks attend to the whole past")
         if self.tie_word_embeddings:
             raise ValueError("tie_word_embeddings is not supported: the two heads and the embedding are three matrices")
-
-    @property
-    def encoder_mel_bins(self) -> int | None:
-        """Mel bins that the audio encoder inside the model reads; None where there is none."""
-        encoder = self.audio_encoder_config
-        return encoder.num_mel_bins if isinstance(encoder, WhisperConfig) else None
 
     @property
     def special_token_ids(self) -> dict[str, int]:

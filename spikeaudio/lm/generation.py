@@ -68,8 +68,8 @@ class SpikeAudioGenerationMixin(GenerationMixin):
         """Continue both streams. Takes transformers' arguments, which act on the text stream, and these keywords:
 
         - generation_mode: "text": answer in text; "audio": in text and speech.
-        - audio_input_ids, audio_features, audio_feature_mask, or input_features and input_features_mask: the rest of
-          the prompt, as in the model's forward.
+        - audio_input_ids, audio_feature_mask, and audio_features or the inputs of the model's own encoder: the rest
+          of the prompt, as in the model's forward.
         - audio_temperature (0: greedy), audio_top_k, audio_repetition_penalty, audio_repetition_window: the audio
           stream's sampling; it does not look at ``do_sample``.
         - text_repetition_penalty, text_repetition_window: the published windowed penalty, on the text stream.
@@ -88,12 +88,10 @@ class SpikeAudioGenerationMixin(GenerationMixin):
             ValueError: an unknown mode, prompt streams that do not fit together, or a prompt that leaves no position of
                 the model for an answer.
         """
-        pieces, mask = (kwargs.pop(name, None) for name in ("input_features", "input_features_mask"))
-        if pieces is not None:  # encoded once, here: from now on the prompt's features are like any others
-            if kwargs.get("audio_features") is not None:
-                raise ValueError("pass either input_features or audio_features, not both")
-            with torch.no_grad():
-                kwargs["audio_features"] = self.model.encode_audio(pieces, mask)
+        with torch.no_grad():  # encoded once, here: from now on the prompt's features are like any others
+            features = self.model.take_features(kwargs)
+        if features is not None:
+            kwargs["audio_features"] = features
         return super().generate(inputs, *args, generation_mode=generation_mode, **kwargs)
 
     def _prepare_generation_config(

@@ -30,9 +30,9 @@ from transformers.models.qwen2.modeling_qwen2 import (
 from transformers.utils.generic import ModelOutput, can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from spikeaudio.lm.audio_encoder import WhisperFeatureEncoder
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.embedding import FeatureAdaptor, fuse_features, gather_features
+from spikeaudio.lm.feature_encoder import FROM_TOKENIZER, feature_encoder
 from spikeaudio.lm.generation import SpikeAudioGenerationMixin
 
 
@@ -101,8 +101,9 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
     def __init__(self, config: SpikeAudioConfig) -> None:
         super().__init__(config)
         trunk = config.num_hidden_layers
-        encoder = config.audio_encoder_config
-        self.audio_encoder = None if encoder is None else WhisperFeatureEncoder(encoder)
+        encoder: Any = config.audio_encoder_config
+        encoder_class: Any = feature_encoder(FROM_TOKENIZER if encoder is None else encoder.model_type)
+        self.audio_encoder = encoder_class(encoder)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.feature_adaptor = FeatureAdaptor(config.audio_feature_dim, config.hidden_size, config.rms_norm_eps)
         self.layers = nn.ModuleList(Qwen2DecoderLayer(config, i) for i in range(trunk))
@@ -113,21 +114,27 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    def encode_audio(self, input_features: Tensor, input_features_mask: Tensor | None = None) -> Tensor:
-        """Continuous features (B, S, audio_feature_dim) of log-mel pieces, by the encoder inside the model.
+    def take_features(self, inputs: dict[str, Any]) -> Tensor | None:
+        """Continuous features of a batch: as they are given, or made by the model's feature encoder.
 
         Args:
-            input_features: (B, P, mel bins, frames); see `WhisperFeatureEncoder.features`.
-            input_features_mask: (B, P, frames), non-zero on real frames; None: all are.
+            inputs: keywords of the model, from which ``audio_features`` and the encoder's inputs are taken out.
+
+        Returns:
+            (B, S, audio_feature_dim), or None where the batch has neither.
 
         Raises:
-            ValueError: this model has no encoder, or the shapes do not fit.
+            ValueError: both are there, or the shapes of the inputs do not fit the encoder.
         """
-        if self.audio_encoder is None:
-            raise ValueError("this model has no audio encoder: pass audio_features instead of input_features")
-        if input_features_mask is None:
-            input_features_mask = input_features.new_ones(input_features[:, :, 0].shape, dtype=torch.bool)
-        return self.audio_encoder.features(input_features, input_features_mask)
+        given = inputs.pop("audio_features", None)
+        names = [name for name in self.audio_encoder.input_names if name != "audio_features"]
+        heard = {name: value for name in names if (value := inputs.pop(name, None)) is not None}
+        if not heard:
+            return given
+        if given is not None:
+            raise ValueError(f"pass either {' and '.join(heard)} or audio_features, not both")
+        features: Tensor = self.audio_encoder.features(**heard)
+        return features
 
     def embed(
         self,
@@ -189,8 +196,6 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
         audio_input_ids: Tensor | None = None,
         audio_features: Tensor | None = None,
         audio_feature_mask: Tensor | None = None,
-        input_features: Tensor | None = None,
-        input_features_mask: Tensor | None = None,
         attention_mask: Tensor | dict[str, Tensor] | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
@@ -198,10 +203,11 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> SpikeAudioModelOutput:
-        if input_features is not None:
-            if audio_features is not None:
-                raise ValueError("pass either input_features or audio_features, not both")
-            audio_features = self.encode_audio(input_features, input_features_mask)
+        kwargs["audio_features"] = audio_features
+        audio_features = self.take_features(kwargs)
+        if foreign := [name for name, value in kwargs.items() if isinstance(value, Tensor) and value.dim() > 2]:
+            known = dict.fromkeys(("audio_features", *self.audio_encoder.input_names))
+            raise ValueError(f"this model has no audio encoder for {', '.join(foreign)}: it takes {' or '.join(known)}")
         if input_ids is not None and inputs_embeds is None:
             inputs_embeds = self.embed(input_ids, audio_input_ids, audio_features, audio_feature_mask)
         elif input_ids is not None or inputs_embeds is None:
@@ -250,8 +256,8 @@ class SpikeAudioForConditionalGeneration(SpikeAudioPreTrainedModel, SpikeAudioGe
         input_ids: text stream. audio_input_ids: audio stream (default: blanks), ids incl. ``audio_token_offset``.
         audio_features: (B, S, audio_feature_dim), right-padded per row; the k-th True position of row b of
             audio_feature_mask (B, T) gets ``audio_features[b, k]``.
-        input_features, input_features_mask: instead of audio_features, log-mel pieces for the model's own encoder
-            (``config.audio_encoder_config``), (B, P, mel bins, frames) and (B, P, frames).
+        instead of audio_features, the inputs of the model's own encoder (``config.audio_encoder_config``), such as
+            input_features (B, P, mel bins, frames) and input_features_mask (B, P, frames) of a Whisper encoder.
         attention_mask: (B, T) of 0 and 1, left or right padding. position_ids: counted from it by default.
         labels, audio_labels: (B, T), the streams' own ids or -100 where there is nothing to learn; *not* shifted,
             the model predicts ``labels[:, t + 1]`` at t. One of them may be None.
@@ -286,8 +292,6 @@ class SpikeAudioForConditionalGeneration(SpikeAudioPreTrainedModel, SpikeAudioGe
         audio_input_ids: Tensor | None = None,
         audio_features: Tensor | None = None,
         audio_feature_mask: Tensor | None = None,
-        input_features: Tensor | None = None,
-        input_features_mask: Tensor | None = None,
         attention_mask: Tensor | dict[str, Tensor] | None = None,
         position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
@@ -304,8 +308,6 @@ class SpikeAudioForConditionalGeneration(SpikeAudioPreTrainedModel, SpikeAudioGe
             audio_input_ids=audio_input_ids,
             audio_features=audio_features,
             audio_feature_mask=audio_feature_mask,
-            input_features=input_features,
-            input_features_mask=input_features_mask,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,

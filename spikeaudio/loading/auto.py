@@ -217,7 +217,7 @@ class SpikeAudioForTextToWaveform(SpikeAudioForSpeechGeneration):
         texts = [row[~torch.isin(row, silent)].tolist() for row in ids]
         for name in (*self.companions.processor.model_input_names, "generation_mode"):
             kwargs.pop(name, None)
-        prompt = self.companions.processor.read_aloud(texts).to(self.device)
+        prompt = self.companions.processor.apply_speech_request(texts).to(self.device)
         forced = ForcedText([spoken_text_ids(text, layout) for text in texts], prompt["input_ids"].shape[1])
         output = super().generate(
             prompt.pop("input_ids"), *args, generation_mode="audio", prefix_allowed_tokens_fn=forced, **prompt, **kwargs

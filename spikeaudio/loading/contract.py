@@ -6,6 +6,7 @@ Codebook size, width of the continuous features, special ids, sampling rate: a m
 
 from typing import Any
 
+from spikeaudio.lm.feature_encoder import FeatureInputs
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.prompt.conversation import layout_of
 from spikeaudio.prompt.processor import SpikeAudioProcessor
@@ -39,12 +40,12 @@ def check_parts(
         pairs.append(
             ("codes of speech_tokenizer/", encoder.quantize_vocab_size, "num_audio_codes", config.num_audio_codes)
         )
-        if config.encoder_mel_bins is None:
+        if config.audio_encoder_config is None:
             pairs.append(
                 ("features of speech_tokenizer/", encoder.d_model, "audio_feature_dim", config.audio_feature_dim)
             )
-        bins = "encoder_mel_bins"
-        pairs.append((f"the processor's {bins}", processor.encoder_mel_bins, bins, config.encoder_mel_bins))
+        wanted = FeatureInputs.of(config.audio_encoder_config)
+        pairs.append(("the processor's feature_encoder", processor.feature_encoder, "audio_encoder_config", wanted))
     if decoder is not None:
         pairs += [
             ("codes of detokenizer/", decoder.num_codes, "num_audio_codes", config.num_audio_codes),

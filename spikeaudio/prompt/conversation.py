@@ -15,7 +15,7 @@ from torch import Tensor
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.streams import IGNORED
 from spikeaudio.prompt.kimi_layout import KimiPromptLayout
-from spikeaudio.prompt.layout import Answer, GenerationMode, Ids, PromptLayout, Segment, Streams, Turn, join
+from spikeaudio.prompt.layout import AnswerMode, AssistantTurn, Ids, PromptLayout, PromptStreams, Segment, Turn, join
 
 _FORMATS: dict[str, type[PromptLayout]] = {layout.prompt_format: layout for layout in (PromptLayout, KimiPromptLayout)}
 
@@ -63,7 +63,7 @@ class DecodedAnswer:
 
 
 @dataclass(frozen=True)
-class Example(Streams):
+class LabelledStreams(PromptStreams):
     """Streams of a training example and its targets: unshifted (the model shifts), -100 where nothing is learned."""
 
     labels: Tensor  # (T,) long, text stream
@@ -73,9 +73,9 @@ class Example(Streams):
 def build_prompt(
     segments: Sequence[Segment],
     config: SpikeAudioConfig | PromptLayout,
-    mode: GenerationMode = "text",
+    mode: AnswerMode = "text",
     history: Iterable[Turn] = (),
-) -> Streams:
+) -> PromptStreams:
     """Streams of a prompt: past turns, the user's turn, and the start of the assistant's.
 
     Args:
@@ -90,7 +90,7 @@ def build_prompt(
     layout = layout_of(config)
     return join(
         [
-            layout.past_answer(turn) if isinstance(turn, Answer) else layout.user_turn(turn, mode)
+            layout.past_answer(turn) if isinstance(turn, AssistantTurn) else layout.user_turn(turn, mode)
             for turn in (*history, segments)
         ]
     )
@@ -103,7 +103,7 @@ def build_example(
     think_ids: Ids | None,
     config: SpikeAudioConfig | PromptLayout,
     history: Iterable[Turn] = (),
-) -> Example:
+) -> LabelledStreams:
     """A training example: `build_prompt` followed by the answer, with targets on the answer alone.
 
     Args:
@@ -123,14 +123,14 @@ def build_example(
     """
     layout = layout_of(config)
     prompt = build_prompt(segments, layout, "text" if answer_codes is None else "audio", history)
-    answer = layout.answer(Answer(answer_text_ids, answer_codes, think_ids))
+    answer = layout.answer(AssistantTurn(answer_text_ids, answer_codes, think_ids))
     unlearned = torch.full((len(prompt),), IGNORED)
     text, audio = answer.input_ids, answer.audio_input_ids
     speech = audio >= layout.audio_token_offset
     if answer_codes is not None:
         speech |= audio == layout.delay_pattern.stop_token_ids[0]
     whole = join([prompt, answer])
-    return Example(
+    return LabelledStreams(
         whole.input_ids,
         whole.audio_input_ids,
         whole.audio_feature_mask,

@@ -24,7 +24,7 @@ from typing import ClassVar
 import torch
 
 from spikeaudio.lm.streams import DelayPattern
-from spikeaudio.prompt.layout import Answer, GenerationMode, PromptLayout, Segment, Streams, join
+from spikeaudio.prompt.layout import AnswerMode, AssistantTurn, PromptLayout, PromptStreams, Segment, join
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,14 @@ class KimiPromptLayout(PromptLayout):
     """Where ids go in the two streams of Kimi-Audio."""
 
     prompt_format: ClassVar[str] = "kimi"
+    text_first: ClassVar[bool] = False  # published prompts keep their order, and the untrained one is refused
 
     @property
     def delay_pattern(self) -> DelayPattern:
         """How answers lie in the two streams: speech ends with media_end and msg_end."""
         return replace(super().delay_pattern, stop_token_ids=(self.media_end_token_id, self.msg_end_token_id))
 
-    def user_turn(self, segments: Sequence[Segment], mode: GenerationMode) -> Streams:
+    def user_turn(self, segments: Sequence[Segment], mode: AnswerMode) -> PromptStreams:
         """A user's turn, from user_start to the assistant_start that hands over.
 
         Args:
@@ -59,7 +60,7 @@ class KimiPromptLayout(PromptLayout):
         """Whether the mode id closes this user's turn: only a recording is followed by it."""
         return segments[-1][0] == "audio"
 
-    def past_answer(self, answer: Answer) -> Streams:
+    def past_answer(self, answer: AssistantTurn) -> PromptStreams:
         """An answer of the past, as the prompt of the next one holds it.
 
         Raises:
@@ -75,7 +76,7 @@ class KimiPromptLayout(PromptLayout):
                 f"at least one code per text id after a delay of {self.audio_delay}: expected at most {length} text ids"
             )
         blank = self.blank_token_id
-        said = Streams(
+        said = PromptStreams(
             torch.tensor(text + [blank] * (length - len(text))),
             torch.tensor([blank] * self.audio_delay + codes),
             torch.zeros(length, dtype=torch.bool),

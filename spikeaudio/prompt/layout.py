@@ -10,6 +10,9 @@ holds the blank B. With codes shifted by ``audio_token_offset`` and M marking th
                      X: n text ids, ending in text_eos  B
     answer, spoken   the delay pattern of :mod:`spikeaudio.lm.streams`; its end of speech is msg_end
 
+A turn with one recording is laid out texts first, recording last, whatever order its message has: the models were
+trained on that order alone (`text_first`). A turn with several recordings keeps the order of its message.
+
 `mode` is ``speech_text`` when the next answer is wanted in writing and ``speech_both`` when it is wanted spoken as
 well. A prompt ends with assistant_start, and what follows is what the model generates: a past answer and the answer of
 a training example have one layout, so the sequence a model learns is the one it meets when it answers.
@@ -32,27 +35,27 @@ from torch import Tensor
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.streams import DelayPattern
 
-GenerationMode = Literal["text", "audio"]
+AnswerMode = Literal["text", "audio"]
 Ids = Sequence[int] | np.ndarray | Tensor
 Segment = tuple[Literal["text", "audio"], Ids]
 """One piece of a user's turn: ("text", text ids) or ("audio", codes without offset)."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """One answer of the assistant: text ids, and the codes (without offset) if it was spoken."""
+class AssistantTurn:
+    """One answer of the assistant: text ids, the codes (without offset) if it was spoken, and the thought before it."""
 
     text_ids: Ids
     codes: Ids | None = None
     think_ids: Ids | None = None
 
 
-Turn = Sequence[Segment] | Answer
-"""A turn of the past: segments are the user's, an `Answer` is the assistant's."""
+Turn = Sequence[Segment] | AssistantTurn
+"""A turn of the past: segments are the user's, an `AssistantTurn` is the assistant's."""
 
 
 @dataclass(frozen=True)
-class Streams:
+class PromptStreams:
     """The two aligned streams of one conversation, T positions of 80 ms."""
 
     input_ids: Tensor  # (T,) long, text stream
@@ -62,14 +65,14 @@ class Streams:
     def __len__(self) -> int:
         return self.input_ids.shape[0]
 
-    def without_last(self) -> "Streams":
+    def without_last(self) -> "PromptStreams":
         """All positions but the last one."""
-        return Streams(self.input_ids[:-1], self.audio_input_ids[:-1], self.audio_feature_mask[:-1])
+        return PromptStreams(self.input_ids[:-1], self.audio_input_ids[:-1], self.audio_feature_mask[:-1])
 
 
-def join(parts: Sequence[Streams]) -> Streams:
+def join(parts: Sequence[PromptStreams]) -> PromptStreams:
     """`parts` one after the other."""
-    return Streams(
+    return PromptStreams(
         torch.cat([part.input_ids for part in parts]),
         torch.cat([part.audio_input_ids for part in parts]),
         torch.cat([part.audio_feature_mask for part in parts]),
@@ -81,6 +84,7 @@ class PromptLayout:
     """Where ids go in the two streams; the fields are those of a `SpikeAudioConfig` that a prompt depends on."""
 
     prompt_format: ClassVar[str] = "spikeaudio"
+    text_first: ClassVar[bool] = True
 
     audio_delay: int
     audio_token_offset: int
@@ -105,7 +109,7 @@ class PromptLayout:
         """The fields and the name of the format, for ``processor_config.json``."""
         return {"prompt_format": self.prompt_format, **asdict(self)}
 
-    def mode_token_id(self, mode: GenerationMode) -> int:
+    def mode_token_id(self, mode: AnswerMode) -> int:
         """The id that closes a user's turn and says how the answer is wanted.
 
         Raises:
@@ -128,12 +132,14 @@ class PromptLayout:
             self.think_end_token_id,
         )
 
-    def marks(self, *ids: int) -> Streams:
+    def marks(self, *ids: int) -> PromptStreams:
         """`ids` in the audio stream over a silent text stream."""
         audio = torch.tensor(ids, dtype=torch.long)
-        return Streams(torch.full_like(audio, self.blank_token_id), audio, torch.zeros(len(ids), dtype=torch.bool))
+        return PromptStreams(
+            torch.full_like(audio, self.blank_token_id), audio, torch.zeros(len(ids), dtype=torch.bool)
+        )
 
-    def pieces(self, segments: Sequence[Segment]) -> Streams:
+    def pieces(self, segments: Sequence[Segment]) -> PromptStreams:
         """What a user said, without the marks around the turn.
 
         Raises:
@@ -156,19 +162,20 @@ class PromptLayout:
                 mask += [False, *[True] * len(codes), False]
             else:
                 raise ValueError(f"a segment must be ('text', ids) or ('audio', codes), got the kind {kind!r}")
-        return Streams(torch.tensor(text).long(), torch.tensor(audio).long(), torch.tensor(mask).bool())
+        return PromptStreams(torch.tensor(text).long(), torch.tensor(audio).long(), torch.tensor(mask).bool())
 
-    def user_turn(self, segments: Sequence[Segment], mode: GenerationMode) -> Streams:
+    def user_turn(self, segments: Sequence[Segment], mode: AnswerMode) -> PromptStreams:
         """A user's turn, from user_start to the assistant_start that hands over.
 
         Args:
-            segments: its pieces in reading order.
+            segments: its pieces in the order of the message.
             mode: how the answer is wanted.
 
         Raises:
             ValueError: as `pieces`; or an empty turn, or an unknown mode.
         """
         mode_id = self.mode_token_id(mode)
+        segments = self.in_trained_order(segments)
         said = self.pieces(segments)
         if not len(said):
             raise ValueError("the user's turn is empty: expected at least one piece of text or audio")
@@ -176,11 +183,17 @@ class PromptLayout:
         closing += [self.msg_end_token_id, self.assistant_start_token_id]
         return join([self.marks(self.user_start_token_id), said, self.marks(*closing)])
 
+    def in_trained_order(self, segments: Sequence[Segment]) -> Sequence[Segment]:
+        """The pieces of a turn as the model was trained on them: texts first, where there is one recording."""
+        if not self.text_first or sum(kind == "audio" for kind, _ in segments) != 1:
+            return segments
+        return sorted(segments, key=lambda segment: segment[0] == "audio")
+
     def names_mode(self, segments: Sequence[Segment]) -> bool:
         """Whether the mode id closes this user's turn: here, every one."""
         return True
 
-    def answer(self, answer: Answer) -> Streams:
+    def answer(self, answer: AssistantTurn) -> PromptStreams:
         """An answer as the model generates it and learns it, msg_end included.
 
         Raises:
@@ -194,10 +207,10 @@ class PromptLayout:
             None if answer.codes is None else _listed(answer.codes),
             None if think is None else self.text_stream(think),
         )
-        streams = Streams(text, audio, torch.zeros(len(text), dtype=torch.bool))
+        streams = PromptStreams(text, audio, torch.zeros(len(text), dtype=torch.bool))
         return join([streams, self.marks(self.msg_end_token_id)]) if answer.codes is None else streams
 
-    def past_answer(self, answer: Answer) -> Streams:
+    def past_answer(self, answer: AssistantTurn) -> PromptStreams:
         """An answer of the past, as the prompt of the next one holds it: here, as it was generated."""
         return self.answer(answer)
 

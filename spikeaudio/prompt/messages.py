@@ -3,11 +3,13 @@
     {"role": "user" | "assistant", "content": a text, or blocks}
     blocks: [{"type": "text", "text": ...}, {"type": "audio", "path" | "url" | "audio": ..., "sampling_rate": ...}]
 
-Messages of one role in a row are one turn. In an assistant's message an audio block may hold "codes" in place of a
-recording: the very codes that it said.
+Messages of one role in a row are one turn. A text block may hold "ids" in place of a text. In an assistant's message an
+audio block may hold "codes" in place of a recording: the very codes that it said. An assistant's message may also hold
+a "thought": what the model wrote, or is to write, before its answer.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -17,7 +19,6 @@ from transformers.audio_utils import load_audio as load_audio_url
 
 from spikeaudio.audio.files import load_audio
 from spikeaudio.audio.samples import check_wav, resample
-from spikeaudio.prompt.layout import GenerationMode
 
 Audio = str | Path | np.ndarray | Tensor
 """A recording: a path, a URL, or samples."""
@@ -25,25 +26,40 @@ Messages = Sequence[dict[str, Any]]
 Block = dict[str, Any]
 
 _AUDIO_KEYS = ("audio", "path", "url")
-_MODES: dict[str, GenerationMode] = {"text": "text", "audio": "audio", "both": "audio"}
 
 
-def read_turns(messages: Messages) -> list[tuple[str, list[Block]]]:
-    """Role and blocks of each turn; the first and the last one are the user's.
+@dataclass
+class Message:
+    """One message, or several of one role in a row.
+
+    Attributes:
+        role: "user" or "assistant".
+        blocks: its content.
+        thought: what the assistant writes before it answers; None: nothing is said about it.
+    """
+
+    role: str
+    blocks: list[Block]
+    thought: str | None = None
+
+
+def read_turns(messages: Messages) -> list[Message]:
+    """Turns of a conversation, of which the first one is the user's.
 
     Raises:
-        ValueError: there are no messages, a role or block is unknown, or the first or last message is not the user's.
+        ValueError: there are no messages, a role or block is unknown, or the first message is not the user's.
     """
-    turns: list[tuple[str, list[Block]]] = []
-    for message in messages:
-        role, blocks = read_message(message)
-        if turns and turns[-1][0] == role:
-            turns[-1][1].extend(blocks)
+    turns: list[Message] = []
+    for each in messages:
+        message = read_message(each)
+        if turns and turns[-1].role == message.role:
+            turns[-1].blocks.extend(message.blocks)
+            turns[-1].thought = message.thought if turns[-1].thought is None else turns[-1].thought
         else:
-            turns.append((role, blocks))
-    if not turns or turns[-1][0] != "user":
-        raise ValueError("the last message of a conversation must be the user's")
-    if turns[0][0] != "user":
+            turns.append(message)
+    if not turns:
+        raise ValueError("the conversation is empty: expected at least one message")
+    if turns[0].role != "user":
         raise ValueError("the first message of a conversation must be the user's, got one of the assistant")
     return turns
 
@@ -59,19 +75,6 @@ def recording_of(block: Block) -> Audio:
         came = sorted(set(block) - {"type"})
         raise ValueError(f"an audio block must hold exactly one of {', '.join(_AUDIO_KEYS)}, got {came}")
     return found[0]
-
-
-def answer_mode(output_modalities: str | Sequence[str]) -> GenerationMode:
-    """ "text" or "audio", from what transformers ("audio", or a list) and Kimi-Audio ("both") call a spoken answer.
-
-    Raises:
-        ValueError: it is none of them.
-    """
-    if isinstance(output_modalities, list | tuple):
-        output_modalities = "both" if "audio" in output_modalities else "text"
-    if output_modalities not in _MODES:
-        raise ValueError(f"output_modalities must be 'text', 'audio' or 'both', got {output_modalities!r}")
-    return _MODES[str(output_modalities)]
 
 
 def is_recording(value: Any) -> bool:
@@ -115,41 +118,31 @@ def as_list(value: Any) -> list[Any] | None:
     return list(value)
 
 
-def refuse_keywords(
-    unknown: dict[str, Any], images: Any = None, videos: Any = None, return_tensors: Any = "pt", padding: Any = True
-) -> None:
-    """Say no to keywords that cannot be honoured."""
-    if unknown:
-        raise ValueError(f"unknown keywords {sorted(unknown)}")
-    if images is not None or videos is not None:
-        raise ValueError("this model takes text and audio, got images or videos")
-    if str(getattr(return_tensors, "value", return_tensors)) != "pt":
-        raise ValueError(f"return_tensors must be 'pt', got {return_tensors!r}")
-    if padding is False:
-        raise ValueError("padding must be True: the rows of a batch have one length")
-
-
-def read_message(message: Any) -> tuple[str, list[Block]]:
-    """Role and blocks of one message.
+def read_message(message: Any) -> Message:
+    """One message, checked.
 
     Raises:
-        ValueError: it is no dict with a role and content, or a role or block is unknown.
+        ValueError: it is no dict with a role and content, or a role, block or thought is at fault.
     """
     if not isinstance(message, dict) or "role" not in message or "content" not in message:
         raise ValueError("a message must be a dict with 'role' and 'content'")
-    role, content = message["role"], message["content"]
+    role, content, thought = message["role"], message["content"], message.get("thought")
     if role not in ("user", "assistant"):
         raise ValueError(f"the role of a message must be 'user' or 'assistant', got {role!r}")
     if not isinstance(content, str | list | tuple):
         raise ValueError(f"the content of a message must be a text or a list of blocks, got {type(content).__name__}")
+    if not isinstance(thought, str | None):
+        raise ValueError(f"the thought of a message must be a text, got {type(thought).__name__}")
+    if role == "user" and thought is not None:
+        raise ValueError("a thought belongs into a message of the assistant, got one of the user")
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
     for block in blocks:
         kind = block.get("type") if isinstance(block, dict) else block
         if kind == "text" and not isinstance(block.get("text", ""), str):
             raise ValueError(f"the text of a block must be a str, got {type(block['text']).__name__}")
-        if kind not in ("text", "audio") or (kind == "text" and "text" not in block):
+        if kind not in ("text", "audio") or (kind == "text" and not {"text", "ids"} & set(block)):
             raise ValueError(
                 "a block of content must be {'type': 'text', 'text': ...} or "
                 f"{{'type': 'audio', 'path' | 'url' | 'audio': ...}}, got the type {kind!r}"
             )
-    return role, blocks
+    return Message(role, blocks, thought)

@@ -2,10 +2,10 @@
 
     {"role": "user", "content": [{"type": "text", "text": ...}, {"type": "audio", "path" | "url" | "audio": ...}]}
 
-becomes `input_ids` (text stream), `audio_input_ids` (codes), `audio_features` (the speech tokenizer's continuous
-features, one per code) and two masks; rows of unequal length are padded on the left.
-:mod:`spikeaudio.prompt.conversation` lays the prompts out, as the checkpoint's layout says: its own for spikeaudio's
-models, another for Kimi-Audio's weights.
+becomes `input_ids` (text stream), `audio_input_ids` (codes), the inputs of the model's feature encoder and two masks.
+There is one road: messages are read (:mod:`spikeaudio.prompt.turns`), laid out as the checkpoint's layout says
+(:mod:`spikeaudio.prompt.conversation`), and padded to a batch (:mod:`spikeaudio.prompt.batch`). A text, a recording
+and a request are messages of one turn.
 
 The speech tokenizer belongs to the processor: it is frozen, and a prompt cannot be made without it. It is saved in the
 sub-folder ``speech_tokenizer/``. A checkpoint without one still takes text. The feature extractor that transformers'
@@ -14,7 +14,6 @@ speech recognition pipeline wants passes 16 kHz samples through: making features
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +24,16 @@ from transformers import BatchFeature, ProcessorMixin, Wav2Vec2FeatureExtractor
 
 from spikeaudio.checkpoint import SPEECH_TOKENIZER, find_checkpoint, load_part, missing_parts
 from spikeaudio.lm.configuration import SpikeAudioConfig
-from spikeaudio.prompt.batch import Row, batch_prompts
-from spikeaudio.prompt.conversation import DecodedAnswer, build_prompt, layout_of, read_layout, without_thoughts
-from spikeaudio.prompt.layout import GenerationMode, PromptLayout, Segment
-from spikeaudio.prompt.messages import (
-    Audio,
-    Messages,
-    answer_mode,
-    as_list,
-    is_recording,
-    load_recording,
-    refuse_keywords,
-)
+from spikeaudio.lm.feature_encoder import FeatureInputs
+from spikeaudio.prompt.batch import BatchRow, HeardRecording, PaddingSide, collate
+from spikeaudio.prompt.conversation import DecodedAnswer, layout_of, read_layout, without_thoughts
+from spikeaudio.prompt.keywords import answer_mode, refuse_keywords
+from spikeaudio.prompt.layout import PromptLayout
+from spikeaudio.prompt.messages import Audio, Messages, as_list, is_recording, load_recording
 from spikeaudio.prompt.normalization import normalize_text
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE, raw_audio_extractor
 from spikeaudio.prompt.turns import TurnReader
-from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer, SpeechTokens
-from spikeaudio.tokenizer.whisper_features import log_mel_pieces
+from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 
 
 class SpikeAudioProcessor(ProcessorMixin):
@@ -58,8 +50,8 @@ class SpikeAudioProcessor(ProcessorMixin):
             for models whose tokenizer takes any text.
         piece_seconds: longest recording, in seconds, that the model transcribes well at once; follows from the clips
             it was trained on.
-        encoder_mel_bins: mel bins that the encoder inside the model reads: prompts then hold log-mel
-            `input_features`; None for a model that takes the speech tokenizer's features.
+        feature_encoder: makes the inputs of the model's feature encoder; a `FeatureInputs`, or what its `to_dict`
+            gave. None: the model takes the speech tokenizer's features.
         chat_template: unused; transformers passes it.
 
     Raises:
@@ -76,7 +68,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         speech_request: str = "say",
         spell_out: bool = True,
         piece_seconds: float = 15.0,
-        encoder_mel_bins: int | None = None,
+        feature_encoder: FeatureInputs | dict[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
@@ -87,7 +79,9 @@ class SpikeAudioProcessor(ProcessorMixin):
         self.speech_request = speech_request
         self.spell_out = spell_out
         self.piece_seconds = piece_seconds
-        self.encoder_mel_bins = encoder_mel_bins
+        if not isinstance(feature_encoder, FeatureInputs):
+            feature_encoder = FeatureInputs.from_dict(feature_encoder or {})
+        self.feature_encoder = feature_encoder
         self._speech = speech
         self._folder: str | None = None
         self.why_deaf = f"it has no {SPEECH_TOKENIZER}/"  # for the message of `speech_tokenizer`
@@ -97,7 +91,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         cls, config: SpikeAudioConfig, tokenizer: Any, speech: SpeechTokenizer | None, **kwargs: Any
     ) -> "SpikeAudioProcessor":
         """Assemble the processor of a model from its config and two tokenizers."""
-        kwargs.setdefault("encoder_mel_bins", config.encoder_mel_bins)
+        kwargs.setdefault("feature_encoder", FeatureInputs.of(config.audio_encoder_config))
         return cls(raw_audio_extractor(), tokenizer, speech, layout_of(config), **kwargs)
 
     @classmethod
@@ -133,6 +127,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         bare = copy.copy(self)
         bare._speech = None  # weights; they have a folder of their own
         bare.layout = self.layout.to_dict()  # type: ignore[assignment]
+        bare.feature_encoder = self.feature_encoder.to_dict()  # type: ignore[assignment]
         return ProcessorMixin.to_dict(bare)
 
     @property
@@ -155,20 +150,15 @@ class SpikeAudioProcessor(ProcessorMixin):
     @property
     def model_input_names(self) -> list[str]:
         """Names of what `__call__` returns."""
-        features = ["audio_features"] if self.encoder_mel_bins is None else ["input_features", "input_features_mask"]
-        return ["input_ids", "audio_input_ids", *features, "audio_feature_mask", "attention_mask"]
+        return ["input_ids", "audio_input_ids", *self.feature_encoder.names, "audio_feature_mask", "attention_mask"]
 
     def __call__(
         self,
         text: str | Audio | Sequence[str] | Sequence[Audio] | None = None,
         audio: Audio | Sequence[Audio] | None = None,
         *,
-        images: None = None,
-        videos: None = None,
         output_modalities: str = "text",
         sampling_rate: int | None = None,
-        return_tensors: str = "pt",
-        padding: bool = True,
         **kwargs: Any,
     ) -> BatchFeature:
         """One prompt per text or recording, or per pair of both (the text comes first, as an instruction).
@@ -176,22 +166,18 @@ class SpikeAudioProcessor(ProcessorMixin):
         Args:
             text: one or several texts; arrays are taken for `audio`. None with `audio`: a request to transcribe.
             audio: one or several recordings: a path, or samples at `sampling_rate`.
-            images: must be None; transformers' pipelines pass it.
-            videos: must be None, too.
             output_modalities: "text" for written answers, "both" for spoken ones as well.
             sampling_rate: Hz of arrays; None: 16 kHz.
-            return_tensors: "pt".
-            padding: must be True: rows are padded on the left.
-            kwargs: none is known.
+            kwargs: those of transformers that have one value here; see `refuse_keywords`.
 
         Returns:
             input_ids, audio_input_ids, attention_mask (B, T) long; with audio also audio_feature_mask (B, T) bool and
-            audio_features (B, S, D), or input_features and input_features_mask (`encoder_mel_bins`).
+            the inputs of the model's feature encoder, such as audio_features (B, S, D).
 
         Raises:
             ValueError: nothing to do, unequal numbers of texts and recordings, a bad text or recording.
         """
-        refuse_keywords(kwargs, images=images, videos=videos, return_tensors=return_tensors, padding=padding)
+        refuse_keywords(kwargs)
         if is_recording(text) and audio is None:
             text, audio = None, text  # type: ignore[assignment]
         texts, audios = as_list(text), as_list(audio)
@@ -199,13 +185,13 @@ class SpikeAudioProcessor(ProcessorMixin):
             if audios is None:
                 raise ValueError("expected text, audio or both, got neither")
             texts = [self.transcription_request] * len(audios)
-        heard = [None] * len(texts) if audios is None else self._tokens(audios, sampling_rate)
-        if len(texts) != len(heard):
-            raise ValueError(f"expected one text per recording, got {len(texts)} texts and {len(heard)} recordings")
-        mode = answer_mode(output_modalities)
-        return self._batch(
-            [self._row(self.text_ids(item), tokens, mode) for item, tokens in zip(texts, heard, strict=True)]
-        )
+        if audios is None:
+            asked = [_user(text=item) for item in texts]
+        elif len(texts) == len(audios):
+            asked = [_user(text=item, audio=heard) for item, heard in zip(texts, audios, strict=True)]
+        else:
+            raise ValueError(f"expected one text per recording, got {len(texts)} texts and {len(audios)} recordings")
+        return self.apply_chat_template(asked, output_modalities=output_modalities, sampling_rate=sampling_rate)
 
     def apply_chat_template(  # type: ignore[override]
         self,
@@ -213,72 +199,86 @@ class SpikeAudioProcessor(ProcessorMixin):
         *,
         add_generation_prompt: bool = True,
         output_modalities: str = "text",
+        output_labels: bool = False,
         sampling_rate: int | None = None,
-        tokenize: bool = True,
-        return_dict: bool = True,
-        return_tensors: str = "pt",
-        padding: bool = True,
-        continue_final_message: bool = False,
+        padding_side: PaddingSide | None = None,
         processor_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Prompt of one conversation or of several.
+        """Prompt of one conversation or of several; with `output_labels`, a batch to train on.
 
         Args:
             conversation: messages as in :mod:`spikeaudio.prompt.messages`, or a list of such lists.
-            add_generation_prompt: end with the start of the assistant's turn.
-            output_modalities: "text" for a written answer, "both" for a spoken one as well.
+            add_generation_prompt: end with the start of the assistant's turn; not where the last message is one.
+            output_modalities: "text" for a written answer, "both" for a spoken one as well; where the last message
+                is the assistant's, that message says it.
+            output_labels: the last message, the assistant's, is to be learned: adds `labels` and `audio_labels`,
+                which are -100 everywhere else. `add_generation_prompt` is then taken for False.
             sampling_rate: Hz of recordings given as arrays; None: 16 kHz.
-            tokenize: must be True: a prompt is two streams and has no text form.
-            return_dict: must be True.
-            return_tensors: "pt".
-            padding: must be True: rows are padded on the left.
-            continue_final_message: must be False.
-            processor_kwargs: `output_modalities` and `sampling_rate` again; transformers' pipelines pass them so.
-            kwargs: none is known.
+            padding_side: "left" or "right"; None: "right" with labels, "left" without.
+            processor_kwargs: keywords once more; transformers' pipelines pass them so, and they win.
+            kwargs: those of transformers that have one value here; see `refuse_keywords`.
 
         Returns:
-            As `__call__`.
+            As `__call__`; with labels also `labels` and `audio_labels` (B, T) long.
 
         Raises:
-            ValueError: a role, block or keyword that is not known, or a bad text or recording.
+            ValueError: a role, block or keyword that is not known, a bad text or recording, or a last message of the
+                other role than the keywords need.
+
+        >>> processor = SpikeAudioProcessor.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> question = {"role": "user", "content": "what is two plus two"}
+        >>> sorted(processor.apply_chat_template([question]))
+        ['attention_mask', 'audio_input_ids', 'input_ids']
+        >>> answer = {"role": "assistant", "content": "four"}
+        >>> sorted(processor.apply_chat_template([question, answer], output_labels=True))
+        ['attention_mask', 'audio_input_ids', 'audio_labels', 'input_ids', 'labels']
         """
-        options = {"output_modalities": output_modalities, "sampling_rate": sampling_rate, **(processor_kwargs or {})}
-        mode, rate = answer_mode(options.pop("output_modalities")), options.pop("sampling_rate")
-        padding = options.pop("padding", padding)
-        refuse_keywords(kwargs | options, return_tensors=return_tensors, padding=padding)
-        if not (tokenize and return_dict):
-            raise ValueError("a prompt is two streams and has no text form: tokenize and return_dict must be True")
-        if continue_final_message:
-            raise ValueError("continue_final_message is not supported: the last message must be the user's")
+        options: dict[str, Any] = {
+            "output_modalities": output_modalities,
+            "output_labels": output_labels,
+            "sampling_rate": sampling_rate,
+            "padding_side": padding_side,
+            **kwargs,
+            **(processor_kwargs or {}),
+        }
+        mode, labels = answer_mode(options.pop("output_modalities")), options.pop("output_labels")
+        rate, side = options.pop("sampling_rate"), options.pop("padding_side")
+        refuse_keywords(options)
         if not conversation:
             raise ValueError("the conversation is empty: expected at least one message")
         batch: Sequence[Any] = [conversation] if isinstance(conversation[0], dict) else conversation
-        rows = [self._conversation(messages, mode, rate) for messages in batch]
-        if not add_generation_prompt:
-            rows = [(streams.without_last(), tokens) for streams, tokens in rows]
-        return self._batch(rows)
+        reader = self.turn_reader
+        if labels:
+            return self.collate([reader.example(messages, rate) for messages in batch], side or "right")
+        rows = [reader.prompt(messages, mode, rate, add_generation_prompt) for messages in batch]
+        return self.collate(rows, side or "left")
+
+    def collate(self, rows: Sequence[BatchRow], padding_side: PaddingSide = "right") -> BatchFeature:
+        """One batch of rows, see :func:`spikeaudio.prompt.batch.collate`; a `data_collator` of a Trainer."""
+        pad = self.tokenizer.pad_token_id
+        return BatchFeature(collate(rows, self.layout.blank_token_id if pad is None else pad, padding_side))
 
     def apply_transcription_request(
-        self, audio: Audio | Sequence[Audio], prompt: str | None = None, sampling_rate: int | None = None, **kwargs: Any
+        self,
+        audio: Audio | HeardRecording | Sequence[Audio] | Sequence[HeardRecording],
+        prompt: str | None = None,
+        sampling_rate: int | None = None,
+        **kwargs: Any,
     ) -> BatchFeature:
         """Prompts that ask for what is said in recordings; `prompt` replaces the model's own request."""
         audios = as_list(audio) or []
         return self([prompt or self.transcription_request] * len(audios), audios, sampling_rate=sampling_rate, **kwargs)
 
-    def transcribe_tokens(self, tokens: Sequence[SpeechTokens]) -> BatchFeature:
-        """As `apply_transcription_request`, for recordings that are tokens already."""
-        request = self.text_ids(self.transcription_request)
-        return self._batch([self._row(request, item, "text") for item in tokens])
-
-    def apply_speech_request(self, text: str | Sequence[str]) -> BatchFeature:
-        """Prompts that ask to read texts aloud."""
-        return self.read_aloud([self.text_ids(item) for item in ([text] if isinstance(text, str) else text)])
-
-    def read_aloud(self, texts: Sequence[Sequence[int]]) -> BatchFeature:
-        """As `apply_speech_request`, for texts that are ids already."""
-        request = self.text_ids(self.speech_request)
-        return self._batch([self._row([*request, *ids], None, "audio") for ids in texts])
+    def apply_speech_request(self, text: str | Sequence[str] | Sequence[Sequence[int]]) -> BatchFeature:
+        """Prompts that ask to read texts aloud; a text may also be given as its ids."""
+        blocks = [
+            {"type": "text", "text" if isinstance(item, str) else "ids": item}
+            for item in ([text] if isinstance(text, str) else text)
+        ]
+        request = {"type": "text", "text": self.speech_request}
+        asked = [[{"role": "user", "content": [request, block]}] for block in blocks]
+        return self.apply_chat_template(asked, output_modalities="both")
 
     def text_ids(self, text: str) -> list[int]:
         """Ids of a text, spelled out first if the model wants that.
@@ -299,34 +299,22 @@ class SpikeAudioProcessor(ProcessorMixin):
     @property
     def turn_reader(self) -> TurnReader:
         """Reads messages as this model wants them."""
-        return TurnReader(self.text_ids, lambda audio, rate: self._tokens([audio], rate)[0])
 
-    def hear(self, wavs: Sequence[Tensor]) -> list[SpeechTokens]:
-        """Tokens of clips (N,) at 16 kHz, with log-mel pieces where the model makes its features itself."""
+        def hear(audio: Any, rate: int | None) -> HeardRecording:
+            return audio if isinstance(audio, HeardRecording) else self._tokens([audio], rate)[0]
+
+        return TurnReader(self.layout, self.text_ids, hear)
+
+    def hear(self, wavs: Sequence[Tensor]) -> list[HeardRecording]:
+        """Codes of clips (N,) at 16 kHz, and the inputs of the model's feature encoder."""
         heard = self.speech_tokenizer.encode(wavs)
-        if self.encoder_mel_bins is None:
-            return heard
-        bins = self.encoder_mel_bins
-        return [replace(item, pieces=log_mel_pieces(wav, bins)) for item, wav in zip(heard, wavs, strict=True)]
+        return [
+            HeardRecording(item.codes, self.feature_encoder(wav, item.features))
+            for item, wav in zip(heard, wavs, strict=True)
+        ]
 
-    def _tokens(self, audios: Iterable[Audio], sampling_rate: int | None) -> list[SpeechTokens]:
+    def _tokens(self, audios: Iterable[Audio], sampling_rate: int | None) -> list[HeardRecording]:
         return self.hear([self.load(audio, sampling_rate) for audio in audios])
-
-    def _row(self, text_ids: Sequence[int], tokens: SpeechTokens | None, mode: GenerationMode) -> Row:
-        """One turn of text and, if there are any, a recording's tokens."""
-        segments: list[Segment] = [("text", text_ids)]
-        if tokens is None:
-            return build_prompt(segments, self.layout, mode), []
-        return build_prompt([*segments, ("audio", tokens.codes)], self.layout, mode), [tokens]
-
-    def _conversation(self, messages: Messages, mode: GenerationMode, sampling_rate: int | None) -> Row:
-        """Streams of one conversation and the tokens of the user's recordings, in order."""
-        past, segments, heard = self.turn_reader.turns(messages, sampling_rate)
-        return build_prompt(segments, self.layout, mode, past), heard
-
-    def _batch(self, rows: Sequence[Row]) -> BatchFeature:
-        pad = self.tokenizer.pad_token_id
-        return batch_prompts(rows, self.layout.blank_token_id if pad is None else pad)
 
     def decode_answer(self, ids: Tensor | Sequence[int]) -> DecodedAnswer:
         """What the generated part of a text stream says, up to its end."""
@@ -379,3 +367,9 @@ class SpikeAudioProcessor(ProcessorMixin):
                 "and a model with detokenizer/ and vocoder/"
             )
         return [wave.float().cpu().numpy() for wave in waves]
+
+
+def _user(text: str, audio: Audio | HeardRecording | None = None) -> Messages:
+    """A conversation of one message: a text and, if there is any, a recording behind it."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+    return [{"role": "user", "content": content if audio is None else [*content, {"type": "audio", "audio": audio}]}]

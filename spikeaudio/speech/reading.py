@@ -199,7 +199,7 @@ def prompt_to_read(
         ValueError: there is nothing in it that can be said.
     """
     ids = processor.text_ids(sentence)
-    prompt = processor.read_aloud([ids] * rows)
+    prompt = processor.apply_speech_request([ids] * rows)
     forced = spoken_text_ids(ids, processor.layout)
     limit = len(forced) * _CODES_PER_TEXT_ID + processor.layout.audio_delay
     words = ForcedText([forced] * rows, prompt["input_ids"].shape[1])

@@ -46,7 +46,7 @@ def _transcribe_pieces(
     tokens = processor.hear([wav for _, wav in pieces])
     longest = max(len(item.codes) for item in tokens)
     limit = {"max_new_tokens": longest + _TEXT_IDS_SPARE, **generation}
-    output, length = generator(processor.transcribe_tokens(tokens), "text", **limit)
+    output, length = generator(processor.apply_transcription_request(tokens), "text", **limit)
     assert output.sequences is not None
     for (index, _), ids in zip(pieces, output.sequences[:, length:].cpu(), strict=True):
         words[index].append(processor.decode_answer(ids).text)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import WhisperFeatureExtractor
 
-from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, SEGMENT_SAMPLES, LogMelPieces
+from spikeaudio.audio.whisper_mel import SAMPLES_PER_TOKEN, SEGMENT_SAMPLES
 from spikeaudio.tokenizer.whisper_vq import WhisperVQEncoder
 
 
@@ -24,12 +24,20 @@ class SpeechTokens:
     Attributes:
         codes: (S,) long.
         features: (S, D) fp32, hidden states before quantization.
-        pieces: the clip's log-mel, where the language model has an encoder of its own and makes its features of it.
+
+    Raises:
+        ValueError: there is not one feature per code.
     """
 
     codes: Tensor
     features: Tensor
-    pieces: LogMelPieces | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.features) != len(self.codes):
+            raise ValueError(
+                f"a recording has {len(self.codes)} codes, but {len(self.features)} features: "
+                f"expected one feature per code"
+            )
 
 
 class SpeechTokenizer:

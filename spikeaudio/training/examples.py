@@ -8,42 +8,26 @@ One line per example, for a two-stream checkpoint a conversation that ends with 
                   {"role": "assistant", "content": "how are you"}]}
     {"messages": [...], "thought": "what the model writes before it answers"}
     {"text": "any text"}
+
+The file is UTF-8, with or without a byte order mark, and its lines end in "\\n" (or "\\r\\n") alone: other characters
+that break lines may stand in a text. `datasets.load_dataset("json")` does not read it: Arrow wants one type per column,
+but a content is a text or a list, and its errors name no line. Its rows, where they fit, are taken as they are.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
-from spikeaudio.lm.streams import IGNORED
-from spikeaudio.prompt.conversation import Example, build_example
-from spikeaudio.prompt.messages import read_message
+from spikeaudio.prompt.batch import BatchRow, collate
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 
 
-@dataclass(frozen=True)
-class ModelExample:
-    """One row of a batch before it is padded.
-
-    Attributes:
-        ids: by name of the model's input, (T,) each; labels included.
-        features: (S, D) of the recordings in it; None: there are none.
-    """
-
-    ids: dict[str, Tensor]
-    features: Tensor | None = None
-
-    def __len__(self) -> int:
-        return len(next(iter(self.ids.values())))
-
-
-def conversation_example(row: dict[str, Any], processor: SpikeAudioProcessor, folder: Path) -> ModelExample:
+def conversation_example(row: dict[str, Any], processor: SpikeAudioProcessor, folder: Path) -> BatchRow:
     """The streams of a conversation, with labels on its last answer.
 
     Args:
@@ -54,32 +38,14 @@ def conversation_example(row: dict[str, Any], processor: SpikeAudioProcessor, fo
     Raises:
         ValueError: the last message is not the assistant's, or a message, text or recording is at fault.
     """
-    *past, last = _with_folder(row["messages"], folder) or [None]
-    if not isinstance(last, dict) or last.get("role") != "assistant":
-        raise ValueError("the last message of an example must be the assistant's")
-
-    def text_ids(text: str) -> list[int]:
-        return processor.text_ids(text) if text.strip() else []
-
+    messages = _with_folder(row["messages"], folder)
     thought = row.get("thought")
-    if not isinstance(thought, str | None):
-        raise ValueError(f"the thought of an example must be a text, got {type(thought).__name__}")
-    reader = processor.turn_reader
-    turns, asked, heard = reader.turns(past)
-    answer = replace(reader, text_ids=text_ids).answer(read_message(last)[1])
-    think = None if thought is None else text_ids(thought)
-    example: Example = build_example(asked, answer.text_ids, answer.codes, think, processor.layout, turns)
-    ids = {
-        "input_ids": example.input_ids,
-        "audio_input_ids": example.audio_input_ids,
-        "labels": example.labels,
-        "audio_labels": example.audio_labels,
-        "audio_feature_mask": example.audio_feature_mask,
-    }
-    return ModelExample(ids, torch.cat([item.features for item in heard]).float() if heard else None)
+    if thought is not None and messages and isinstance(messages[-1], dict):
+        messages[-1] = messages[-1] | {"thought": thought}
+    return processor.turn_reader.example(messages)
 
 
-def text_example(row: dict[str, Any], tokenizer: Any) -> ModelExample:
+def text_example(row: dict[str, Any], tokenizer: Any) -> BatchRow:
     """A text whose every token is a target.
 
     Raises:
@@ -88,78 +54,72 @@ def text_example(row: dict[str, Any], tokenizer: Any) -> ModelExample:
     ids = torch.as_tensor(tokenizer(row["text"])["input_ids"], dtype=torch.long)
     if len(ids) < 2:
         raise ValueError(f"a text needs two tokens at least, got {row['text']!r}")
-    return ModelExample({"input_ids": ids, "labels": ids.clone()})
+    return BatchRow({"input_ids": ids, "labels": ids.clone()})
 
 
-def read_examples(path: str | Path, reader: SpikeAudioProcessor | Any) -> list[ModelExample]:
-    """All examples of a file.
+def read_examples(source: str | Path | Iterable[dict[str, Any]], reader: SpikeAudioProcessor | Any) -> list[BatchRow]:
+    """All examples of a file, or of rows that are in memory already.
 
     Args:
-        path: of the file.
+        source: path of the file; or its rows, such as a `datasets.Dataset`, whose relative paths start at the working
+            directory.
         reader: a `SpikeAudioProcessor` for ``messages``, a tokenizer for ``text``.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is empty, or a line is not an example; the message names the line.
+        ValueError: there are none, the file is not UTF-8, or a line is not an example; the message names the line.
+
+    >>> processor = SpikeAudioProcessor.from_pretrained("checkpoints/spikeaudio-tiny")
+    >>> question = {"role": "user", "content": "what is two plus two"}
+    >>> rows = [{"messages": [question, {"role": "assistant", "content": "four"}]}]
+    >>> [example] = read_examples(rows, processor)
+    >>> sorted(example.ids)
+    ['audio_feature_mask', 'audio_input_ids', 'audio_labels', 'input_ids', 'labels']
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no examples at {path}")
+    name, folder = "the examples", Path()
+    rows: Iterable[tuple[int, Any]]
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"no examples at {path}")
+        name, folder, rows = str(path), path.parent, _lines(path)
+    else:
+        rows = enumerate(source, 1)
     hears = isinstance(reader, SpikeAudioProcessor)
-    key, make = "messages" if hears else "text", _maker(reader, path.parent)
+    key, make = "messages" if hears else "text", _maker(reader, folder)
     examples = []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(tqdm(lines, desc="reading examples", unit="line", disable=None), 1):
-        if not line.strip():
-            continue
+    for number, line in tqdm(rows, desc="reading examples", unit="line", disable=None):
         try:
-            row = json.loads(line)
+            row = json.loads(line) if isinstance(line, str) else line
             if not isinstance(row, dict) or key not in row:
                 raise ValueError(f"expected an object with {key!r}")
             examples.append(make(row))
         except (ValueError, OSError) as error:
-            raise ValueError(f"{path}, line {number}: {error}") from error
+            raise ValueError(f"{name}, line {number}: {error}") from error
     if not examples:
-        raise ValueError(f"{path} holds no examples")
+        raise ValueError(f"{name} holds no examples" if isinstance(source, str | Path) else "there are no examples")
     return examples
 
 
-def collate(examples: Sequence[ModelExample], pad_token_id: int = 0) -> dict[str, Tensor]:
-    """One batch, padded on the right.
-
-    Args:
-        examples: B rows of one kind.
-        pad_token_id: fills ids; labels get -100, masks 0.
-
-    Returns:
-        The ids of every row (B, T), ``attention_mask`` (B, T) long, and, where any row has some, ``audio_features``
-        (B, S, D) float32.
-    """
-    fill = {"labels": IGNORED, "audio_labels": IGNORED, "audio_feature_mask": False}
-    batch = {
-        name: pad_sequence(
-            [each.ids[name] for each in examples], batch_first=True, padding_value=fill.get(name, pad_token_id)
-        )
-        for name in examples[0].ids
-    }
-    longest = batch["input_ids"].shape[1]
-    lengths = torch.tensor([len(each) for each in examples])
-    batch["attention_mask"] = (torch.arange(longest) < lengths[:, None]).long()
-    sizes = [each.features.shape[1] for each in examples if each.features is not None]
-    if sizes:
-        none = torch.zeros(0, sizes[0])
-        batch["audio_features"] = pad_sequence(
-            [none if each.features is None else each.features for each in examples], batch_first=True
-        )
-    else:
-        batch.pop("audio_feature_mask", None)
-    return batch
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of every line that is not blank."""
+    with path.open("rb") as file:  # text mode would also break lines at a lone carriage return
+        for number, line in enumerate(file, 1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number}: its byte {error.start + 1}, {line[error.start]:#04x}, is not UTF-8: "
+                    "save the file as UTF-8"
+                ) from error
+            if text.strip():
+                yield number, text
 
 
-def batched(examples: Sequence[ModelExample], tokens: int, pad_token_id: int = 0) -> list[dict[str, Tensor]]:
+def batched(examples: Sequence[BatchRow], tokens: int, pad_token_id: int = 0) -> list[dict[str, Tensor]]:
     """Batches of rows of similar length, each of about `tokens` positions, padding included; at least one row each."""
     batches: list[dict[str, Tensor]] = []
-    rows: list[ModelExample] = []
+    rows: list[BatchRow] = []
     for each in sorted(examples, key=len):
         if rows and len(each) * (len(rows) + 1) > tokens:
             batches.append(collate(rows, pad_token_id))
@@ -170,7 +130,7 @@ def batched(examples: Sequence[ModelExample], tokens: int, pad_token_id: int = 0
     return batches
 
 
-def _maker(reader: SpikeAudioProcessor | Any, folder: Path) -> Callable[[dict[str, Any]], ModelExample]:
+def _maker(reader: SpikeAudioProcessor | Any, folder: Path) -> Callable[[dict[str, Any]], BatchRow]:
     if isinstance(reader, SpikeAudioProcessor):
         return lambda row: conversation_example(row, reader, folder)
     return lambda row: text_example(row, reader)

@@ -24,6 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from spikeaudio.checkpoint import checkpoint_folder, load_part
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.loading.kimi.folder import is_published
+from spikeaudio.prompt.batch import BatchRow
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import spiking_layers
@@ -35,7 +36,7 @@ from spikeaudio.spiking.preparation.rounded_weight import attach_rounding, pack_
 from spikeaudio.spiking.preparation.settings import Preparation
 from spikeaudio.spiking.transforms.outliers import MeanShift
 from spikeaudio.training.distillation import distill
-from spikeaudio.training.examples import ModelExample, batched, read_examples
+from spikeaudio.training.examples import batched, read_examples
 from spikeaudio.training.loop import TrainConfig
 from spikeaudio.training.perplexity import stream_losses
 from spikeaudio.training.spike_report import LayerFiring, SpikeReport, draw
@@ -157,7 +158,7 @@ def spike(source: str | Path, destination: str | Path, data: str | Path, setting
 
 
 def convert(
-    model: Any, dense: Any, examples: Sequence[ModelExample], settings: SpikeSettings, work: Path
+    model: Any, dense: Any, examples: Sequence[BatchRow], settings: SpikeSettings, work: Path
 ) -> ConversionReport:
     """Make a model in memory a packed spiking one, in place.
 
@@ -186,7 +187,7 @@ def convert(
 
 
 def calibration_inputs(
-    examples: Sequence[ModelExample], settings: SpikeSettings, pad: int
+    examples: Sequence[BatchRow], settings: SpikeSettings, pad: int
 ) -> list[dict[str, torch.Tensor]]:
     """Batches without labels of examples spread over all of them."""
     every = max(1, len(examples) // settings.calibration_examples)
@@ -201,7 +202,7 @@ def load_model(folder: Path) -> Any:
     return load_part(lambda path: AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32), folder).eval()
 
 
-def split(examples: Sequence[ModelExample]) -> tuple[list[ModelExample], list[ModelExample]]:
+def split(examples: Sequence[BatchRow]) -> tuple[list[BatchRow], list[BatchRow]]:
     """Training and held-out examples: every tenth, but two at least, without which there is no standard error.
 
     Raises:

@@ -58,6 +58,7 @@ def stream_of(fixture: SimpleNamespace, case: dict) -> KimiReferenceStream:
         max_prompt_chunks=case["max_prompt_chunk"],
         max_positions=case["max_pos_size"],
         frames_per_code=case["upsample_factor"],
+        rope_interpolation_factor=fixture.values["model"]["dit"]["rope_params"]["rope_interpolation_factor"],
     )
     values, vocoder = fixture.values, fixture.vocoder
     return KimiReferenceStream(
@@ -104,6 +105,8 @@ def test_ours_is_the_reference_where_both_mean_the_same(fixture):
         depth=len(dit.blocks),
         num_heads=dit.blocks[0].num_heads,
         num_mels=dit.mel_in.in_features,
+        mlp_ratio=values["model"]["dit"]["mlp_ratio"],
+        rope_base=float(dit.rope_base),
         mel_mean=values["mel_mean"],
         mel_std=values["mel_std"],
         chunk_tokens=5,

@@ -53,7 +53,7 @@ def test_encoding_inside_equals_features_from_outside(model, prompt, left_padded
     given = heard([[FRAMES, 9], [17, 0]])
     with torch.no_grad():
         inside = model(**batch, **given).logits
-        features = model.model.encode_audio(**given)
+        features = model.model.take_features(dict(given))
         assert features.shape == outside.shape
         expected = model(**batch, audio_features=features).logits
         torch.testing.assert_close(inside, expected, rtol=0, atol=0)
@@ -96,9 +96,9 @@ def test_what_does_not_fit_is_said(model, tiny_model, tiny_config, prompt):
         model(**inputs, input_features=torch.zeros(1, 1, 5, 63))
     with pytest.raises(ValueError, match=r"input_features_mask must have shape \(1, 1, 64\)"):
         model(**inputs, input_features=torch.zeros(1, 1, 5, 64), input_features_mask=torch.ones(1, 64))
-    with pytest.raises(ValueError, match="no audio encoder"):
+    with pytest.raises(ValueError, match="no audio encoder for input_features, input_features_mask: it takes"):
         tiny_model()(**inputs, **heard([[17]]))
-    with pytest.raises(ValueError, match=r"4 \* 6, got 12"):
+    with pytest.raises(ValueError, match="the 24 channels of the audio encoder's features, got 12"):
         tiny_config(audio_encoder_config=ENCODER)
 
 

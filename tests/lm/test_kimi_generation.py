@@ -9,10 +9,9 @@ from torch import Tensor
 from spikeaudio.lm import LegalTokens
 from spikeaudio.lm.legal_tokens import stop_token_ids
 from spikeaudio.lm.streams import IGNORED
-from spikeaudio.prompt.batch import batch_prompts
+from spikeaudio.prompt.batch import BatchRow, collate
 from spikeaudio.prompt.conversation import build_example, build_prompt, layout_of
-from spikeaudio.prompt.layout import Segment, Streams
-from spikeaudio.tokenizer.speech_tokenizer import SpeechTokens
+from spikeaudio.prompt.layout import Segment
 from tests.fixtures.kimi_llm import KimiFixture, everything, generate
 
 pytestmark = pytest.mark.golden
@@ -174,7 +173,7 @@ def user_segments(text: list[int], audio: list[int], fixture: KimiFixture) -> li
     return segments
 
 
-def rows_of(fixture: KimiFixture) -> list[tuple[str, Streams, list[SpeechTokens]]]:
+def rows_of(fixture: KimiFixture) -> list[tuple[str, BatchRow]]:
     """Name, streams and recordings of every scenario of one row, laid out by us from its pieces."""
     found = []
     for name in fixture.scenarios:
@@ -190,7 +189,7 @@ def rows_of(fixture: KimiFixture) -> list[tuple[str, Streams, list[SpeechTokens]
         assert torch.equal(streams.audio_feature_mask, mask), name
         codes = [torch.tensor(ids) for kind, ids in segments if kind == "audio"]
         features = inputs["audio_features"][0].split([len(each) for each in codes]) if codes else []
-        found.append((name, streams, [SpeechTokens(*pair) for pair in zip(codes, features, strict=True)]))
+        found.append((name, BatchRow.of(streams, [{"audio_features": each} for each in features])))
     return found
 
 
@@ -222,20 +221,20 @@ def test_training_examples_are_the_published_targets(fixture):
 def test_a_batch_gives_the_recorded_logits(fixture, model):
     """Prompts of unequal length, with one, two and no recordings, left-padded together."""
     rows = rows_of(fixture)
-    batch = batch_prompts([row[1:] for row in rows], fixture.config.pad_token_id)
-    assert len({len(streams) for _, streams, _ in rows}) > 1 and not batch["attention_mask"].all()
+    batch = collate([row for _, row in rows], fixture.config.pad_token_id, "left")
+    assert len({len(row) for _, row in rows}) > 1 and not batch["attention_mask"].all()
     with torch.no_grad():
         out = model(**batch)
-    for index, (name, streams, _) in enumerate(rows):
+    for index, (name, row) in enumerate(rows):
         for ours, theirs in ((out.logits, "lm_head_logits"), (out.audio_logits, "mimo_output_logits")):
             expected = fixture.tensors[f"{name}.{theirs}"][0]
-            torch.testing.assert_close(ours[index, -len(streams) :], expected, rtol=0, atol=BOUND)
+            torch.testing.assert_close(ours[index, -len(row) :], expected, rtol=0, atol=BOUND)
 
 
 @pytest.mark.parametrize("mode", ["text", "audio"])
 def test_a_batch_answers_as_each_row_alone(fixture, model, mode):
     """Ids exactly, logits within the bound, rows that end at different steps; a row draws from its own generator."""
-    rows = [row[1:] for row in rows_of(fixture)]
+    rows = [row for _, row in rows_of(fixture)]
     config = fixture.config
     shared = {"generation_mode": mode, "max_new_tokens": 24, "return_dict_in_generate": True, "output_logits": True}
     shared |= {"do_sample": True, "temperature": 1.2, "top_k": 10, "audio_temperature": 1.0, "audio_top_k": 10}
@@ -245,15 +244,17 @@ def test_a_batch_answers_as_each_row_alone(fixture, model, mode):
     def seeds(rows_: range) -> list[torch.Generator]:
         return [torch.Generator().manual_seed(30 + b) for b in rows_]
 
-    batch = model.generate(**batch_prompts(rows, config.pad_token_id), **shared, generator=seeds(range(len(rows))))
-    length, steps = max(len(streams) for streams, _ in rows), []
+    batch = model.generate(**collate(rows, config.pad_token_id, "left"), **shared, generator=seeds(range(len(rows))))
+    length, steps = max(map(len, rows)), []
     for b, row in enumerate(rows):
-        single = model.generate(**batch_prompts([row], config.pad_token_id), **shared, generator=seeds(range(b, b + 1)))
+        single = model.generate(
+            **collate([row], config.pad_token_id, "left"), **shared, generator=seeds(range(b, b + 1))
+        )
         for ours, alone in ((batch.sequences, single.sequences), (batch.audio_sequences, single.audio_sequences)):
-            new, expected = ours[b, length:].tolist(), alone[0, len(row[0]) :].tolist()
+            new, expected = ours[b, length:].tolist(), alone[0, len(row) :].tolist()
             assert new == expected + [config.blank_token_id] * (len(new) - len(expected)), b
         assert batch.audio_codes[b].tolist() == single.audio_codes[0].tolist()
-        count = single.sequences.shape[1] - len(row[0])
+        count = single.sequences.shape[1] - len(row)
         steps.append(count)
         for name in ("logits", "audio_logits"):
             ours = torch.stack(batch[name])[:count, b]

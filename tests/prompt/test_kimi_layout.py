@@ -11,9 +11,10 @@ from torch import Tensor
 
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.streams import IGNORED
+from spikeaudio.prompt.batch import BatchRow
 from spikeaudio.prompt.conversation import build_example, build_prompt, layout_of, read_layout
 from spikeaudio.prompt.kimi_layout import KimiPromptLayout
-from spikeaudio.prompt.layout import Answer, PromptLayout, Segment, Streams, Turn, join
+from spikeaudio.prompt.layout import AssistantTurn, PromptLayout, PromptStreams, Segment, Turn, join
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.training.examples import conversation_example
 from tests.fixtures.kimi_prompt import PromptFixture, byte_tokenizer
@@ -29,7 +30,7 @@ def fixture(golden_dir: Callable[[str], Path], tmp_path_factory: pytest.TempPath
     return PromptFixture(golden_dir("kimi_prompt_format"), tmp_path_factory.mktemp("recordings"))
 
 
-def audio(streams: Streams) -> list[int]:
+def audio(streams: PromptStreams) -> list[int]:
     return streams.audio_input_ids.tolist()
 
 
@@ -45,7 +46,7 @@ def test_mode_follows_a_recording_alone() -> None:
 
 
 def test_past_answers() -> None:
-    history: list[Turn] = [[HEARD], Answer([1, 2, 3], [7, 8]), [HEARD], Answer([4])]
+    history: list[Turn] = [[HEARD], AssistantTurn([1, 2, 3], [7, 8]), [HEARD], AssistantTurn([4])]
     streams = build_prompt([HEARD], LAYOUT, "audio", history)
     heard = [USER, BEGIN, 505, 506, END, CTD, STOP, ASSISTANT]
     assert audio(streams) == [*heard, BLANK, BLANK, 507, 508, STOP, *heard, BLANK, BLANK, STOP, *heard]
@@ -74,9 +75,9 @@ def test_several_recordings_in_one_turn() -> None:
     "segments,history,message",
     [
         ([HEARD, ("text", [1])], [], "text comes after the last recording"),
-        ([HEARD], [[HEARD, ("text", [1])], Answer([1])], "text comes after the last recording"),
-        ([HEARD], [[HEARD], Answer([1, 2, 3, 4], [7])], "4 text ids for 1 codes.* at most 3"),
-        ([HEARD], [[HEARD], Answer([500], [7])], r"text ids must lie in \[0, 500\)"),
+        ([HEARD], [[HEARD, ("text", [1])], AssistantTurn([1])], "text comes after the last recording"),
+        ([HEARD], [[HEARD], AssistantTurn([1, 2, 3, 4], [7])], "4 text ids for 1 codes.* at most 3"),
+        ([HEARD], [[HEARD], AssistantTurn([500], [7])], r"text ids must lie in \[0, 500\)"),
         ([], [], "turn is empty"),
         ([("audio", [100])], [], r"codes must lie in \[0, 100\)"),
     ],
@@ -150,19 +151,23 @@ def test_published_prompts_as_one_batch(fixture: PromptFixture) -> None:
         assert torch.equal(batch["audio_features"][row, : len(expected)], expected)
 
 
+def without_first(streams: PromptStreams) -> PromptStreams:
+    return PromptStreams(streams.input_ids[1:], streams.audio_input_ids[1:], streams.audio_feature_mask[1:])
+
+
 def as_published(
     conversation: list[dict[str, Any]], fixture: PromptFixture, output_type: str
-) -> tuple[Streams, Tensor, Tensor]:
+) -> tuple[PromptStreams, Tensor, Tensor]:
     """Streams of the published prompt manager for any messages, its defects included, and what its loss would learn.
 
     A recording of the assistant is laid out as if the user had said it, and learned.
     """
     layout = layout_of(fixture.config)
-    parts: list[Streams] = []
+    parts: list[PromptStreams] = []
     text_learned: list[bool] = []
     audio_learned: list[bool] = []
 
-    def add(part: Streams, text: bool = False, codes: bool = False) -> None:
+    def add(part: PromptStreams, text: bool = False, codes: bool = False) -> None:
         parts.append(part)
         text_learned.extend([text] * len(part))
         audio_learned.extend([codes] * len(part))
@@ -174,12 +179,15 @@ def as_published(
         for message in messages:
             kind, content = message["message_type"], message["content"]
             if kind == "audio-text":
-                spoken = Answer(list(content[1].encode()), fixture.codes[content[0]])
+                spoken = AssistantTurn(list(content[1].encode()), fixture.codes[content[0]])
                 add(layout.past_answer(spoken).without_last())  # without msg_end, which ends the run below
             elif kind == "audio":
                 heard = layout.pieces([("audio", fixture.codes[content])])
                 add(layout.marks(layout.media_begin_token_id))
-                add(Streams(heard.input_ids[1:], heard.audio_input_ids[1:], heard.audio_feature_mask[1:]), codes=ours)
+                add(
+                    PromptStreams(heard.input_ids[1:], heard.audio_input_ids[1:], heard.audio_feature_mask[1:]),
+                    codes=ours,
+                )
                 if message is messages[-1]:
                     add(layout.marks(layout.mode_token_id("text" if output_type == "text" else "audio")))
             else:
@@ -199,6 +207,10 @@ def test_every_published_prompt_piece_by_piece(fixture: PromptFixture) -> None:
         assert audio(streams) == case["audio_ids"], name
         assert streams.input_ids.tolist() == case["text_ids"], name
         assert streams.audio_feature_mask.long().tolist() == case["is_continuous"], name
+
+
+def features_of(row: BatchRow) -> Tensor:
+    return torch.cat([each["audio_features"] for each in row.inputs])
 
 
 def shifted(ids: Tensor, last: int) -> list[int]:
@@ -246,7 +258,7 @@ def test_training_rows(fixture: PromptFixture) -> None:
             assert ids["audio_input_ids"].tolist() == case["audio_ids"], name
             assert ids["input_ids"].tolist() == case["text_ids"], name
             assert ids["audio_feature_mask"].long().tolist() == case["is_continuous"], name
-            assert example.features is not None and torch.equal(example.features, fixture.features(case["features"]))
+            assert torch.equal(features_of(example), fixture.features(case["features"]))
             for stream, labels in (("text", ids["labels"]), ("audio", ids["audio_labels"])):
                 theirs = torch.tensor(case[f"{stream}_labels"])
                 mask = torch.tensor(case[f"{stream}_loss_mask"]).bool()

@@ -14,7 +14,15 @@ import soundfile
 import torch
 import train_lm
 import train_tokenizer
-from augmentation import add_noise, augment, change_speed, mask_spectrogram, noise_bank
+from augmentation import (
+    QUIET_SECONDS,
+    add_noise,
+    augment,
+    change_speed,
+    mask_spectrogram,
+    noise_bank,
+    with_quiet,
+)
 from noise import noise, noise_rows
 from questions import facts, number
 from safetensors.torch import save_file
@@ -58,10 +66,12 @@ def corpus(tmp_path: Path) -> PackedCorpus:
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     np.save(tmp_path / "audio_16k.npy", rng.integers(-3000, 3000, len(rows) * samples).astype(np.int16))
     np.save(tmp_path / "audio_24k.npy", np.zeros(1, np.int16))
-    np.save(tmp_path / "codes.npy", np.repeat(np.arange(len(rows), dtype=np.int16), CODES_PER_CLIP))
-    np.save(tmp_path / "features.npy", rng.standard_normal((len(rows) * CODES_PER_CLIP, FEATURES)).astype(np.float16))
+    names = [*(row["id"] for row in rows), "quiet_0"]
+    np.save(tmp_path / "codes.npy", np.repeat(np.arange(len(names), dtype=np.int16), CODES_PER_CLIP))
+    np.save(tmp_path / "features.npy", rng.standard_normal((len(names) * CODES_PER_CLIP, FEATURES)).astype(np.float16))
     spans = [
-        {"id": str(i), "version": 0, "start": i * CODES_PER_CLIP, "length": CODES_PER_CLIP} for i in range(len(rows))
+        {"id": name, "version": 0, "start": i * CODES_PER_CLIP, "length": CODES_PER_CLIP}
+        for i, name in enumerate(names)
     ]
     (tmp_path / "codes.jsonl").write_text("".join(json.dumps(span) + "\n" for span in spans))
     return PackedCorpus(tmp_path)
@@ -112,9 +122,9 @@ def test_a_killed_encoding_goes_on(
     names = ("codes.npy", "features.npy", "codes.jsonl")
     whole = [(folder / name).read_bytes() for name in names]
     spans = [json.loads(line) for line in whole[2].splitlines()]
-    assert len(spans) == sum(
-        encode_corpus.VERSIONS.get(row["kind"], encode_corpus.OTHER_VERSIONS) for row in corpus.rows
-    )
+    renderings = sum(encode_corpus.VERSIONS.get(row["kind"], encode_corpus.OTHER_VERSIONS) for row in corpus.rows)
+    assert len(spans) == renderings + encode_corpus.QUIET_CLIPS
+    assert sum(span["id"].startswith("quiet_") for span in spans) == encode_corpus.QUIET_CLIPS
     assert sum(span["length"] for span in spans) == len(np.load(folder / "codes.npy"))
 
     run, calls = encode_corpus.Worker.__call__, []
@@ -156,10 +166,63 @@ def test_more_renderings_keep_to_their_speeds(kind: str, most: float) -> None:
     tone = 0.1 * np.sin(np.arange(32000) / 10).astype(np.float32)
     factors = []
     for seed in range(40):
-        loud = np.flatnonzero(np.abs(encode_corpus.disturbed(tone, kind, np.random.default_rng(seed))) > 0)
-        factors.append(len(tone) / (loud[-1] - loud[0] + 1))
+        wav = encode_corpus.disturbed(tone, kind, np.random.default_rng(seed))
+        power = np.convolve(wav**2, np.ones(320) / 320, "same")
+        factors.append(len(tone) / (power > 0.5 * np.median(power[power > 0.5 * power.max()])).sum())
     assert 1 - 1.01 * most < min(factors) < 1 - 0.7 * most
     assert 1 + 0.7 * most < max(factors) < 1 + 1.01 * most
+
+
+def test_quiet_before_between_and_after_clips() -> None:
+    """Up to 3 s each, silence or noise at least 15 dB below, and the clips themselves as they were."""
+    clips = [np.full(1600, value, np.float32) for value in (0.5, -0.5, 0.25)]
+    rms = float(np.sqrt(np.mean(np.concatenate(clips) ** 2)))
+    gaps: list[list[float]] = []
+    silent = noisy = 0
+    for seed in range(60):
+        joined = with_quiet(clips, np.random.default_rng(seed))
+        np.testing.assert_array_equal(joined, with_quiet(clips, np.random.default_rng(seed)))
+        ends, at, quiets = [], 0, []
+        for clip in clips:
+            begin = next(i for i in range(at, len(joined)) if np.array_equal(joined[i : i + len(clip)], clip))
+            quiets.append(joined[at:begin])
+            at = begin + len(clip)
+            ends.append(at)
+        quiets.append(joined[at:])
+        gaps.append([len(each) / 16000 for each in quiets])
+        for each in quiets:
+            if len(each) < 1600:
+                continue
+            level = float(np.sqrt(np.mean(each**2)))
+            silent, noisy = silent + (level == 0), noisy + (level > 0)
+            assert level <= 2 * rms * 10 ** (-15 / 20)  # a stretch of brown noise may be louder than all of it
+    for place in zip(*gaps, strict=True):
+        assert max(place) > 2.0 and min(place) < 0.2 and max(place) <= QUIET_SECONDS
+        assert 0.3 < sum(seconds <= 0.25 for seconds in place) / len(place) < 0.75
+    assert silent > 20 and noisy > 2 * silent - 30
+
+
+def test_renderings_have_quiet_around_them() -> None:
+    tone = 0.1 * np.sin(np.arange(8000) / 10).astype(np.float32)
+    longer = [len(encode_corpus.disturbed(tone, "open", np.random.default_rng(seed))) / 16000 for seed in range(60)]
+    assert max(longer) > 4.0 and min(longer) < 1.1 and max(longer) < 0.6 + 2 * QUIET_SECONDS
+
+
+def test_joined_clips_have_pauses(examples: train_lm.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_lm, "TASKS", {"asr": 1.0})
+    monkeypatch.setattr(train_lm, "ASR_KINDS", {"open": 1.0})
+    monkeypatch.setattr(train_lm, "JOINED", {"open": (1.0, 2)})
+    monkeypatch.setattr(train_lm, "CODE_REPLACED", (0.0,))
+    quiet_code = len(ROWS)
+    lengths = []
+    for seed in range(30):
+        example = examples.draw(np.random.default_rng(seed))["example"]
+        codes = example.audio_input_ids[example.audio_feature_mask] - examples.config.audio_token_offset
+        quiet = (codes == quiet_code).nonzero().flatten().tolist()
+        assert not quiet or (quiet[0] == CODES_PER_CLIP and quiet == list(range(quiet[0], quiet[-1] + 1)))
+        assert len(codes) == 2 * CODES_PER_CLIP + len(quiet)
+        lengths.append(len(quiet))
+    assert max(lengths) == CODES_PER_CLIP and min(lengths) < 3
 
 
 def test_masks_grow_with_strength() -> None:

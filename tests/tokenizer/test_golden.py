@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import WhisperFeatureExtractor
 
+from spikeaudio.audio.whisper_mel import SAMPLES_PER_TOKEN, log_mel_pieces, whisper_log_mel
 from spikeaudio.lm.audio_encoder import WhisperFeatureEncoder
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
-from spikeaudio.tokenizer.whisper_features import SAMPLES_PER_TOKEN, log_mel_pieces, whisper_log_mel
 from spikeaudio.tokenizer.whisper_vq import WhisperVQEncoder
 
 pytestmark = pytest.mark.golden

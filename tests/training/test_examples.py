@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 
 from spikeaudio.audio.files import save_audio
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.lm.streams import IGNORED
+from spikeaudio.prompt.batch import BatchRow, collate
 from spikeaudio.prompt.conversation import build_example
 from spikeaudio.prompt.processor import SpikeAudioProcessor
-from spikeaudio.training.examples import batched, collate, read_examples
+from spikeaudio.training.examples import batched, read_examples
 
 SAY = {"role": "user", "content": "say hello"}
 HELLO = {"role": "assistant", "content": "hello"}
@@ -47,6 +49,10 @@ def write(folder: Path, *rows: Any) -> Path:
     return path
 
 
+def features_of(row: BatchRow) -> torch.Tensor:
+    return torch.cat([each["audio_features"] for each in row.inputs])
+
+
 def test_conversations_become_streams(processor: SpikeAudioProcessor, data: Path) -> None:
     first, wordless, spoken, long = read_examples(data, processor)
     [tokens] = processor.speech_tokenizer.encode([processor.load(data.parent / "a.wav")])
@@ -54,15 +60,15 @@ def test_conversations_become_streams(processor: SpikeAudioProcessor, data: Path
     expected = build_example(segments, processor.text_ids("hello world"), None, None, processor.layout)
     for name, ids in first.ids.items():
         assert torch.equal(ids, getattr(expected, name)), name
-    assert first.features is not None and torch.allclose(first.features, tokens.features)
+    assert torch.allclose(features_of(first), tokens.features)
     assert wordless.ids["labels"][wordless.ids["labels"] != IGNORED].tolist() == [processor.layout.text_eos_token_id]
     offset = processor.layout.audio_token_offset
     targets = spoken.ids["audio_labels"]
     assert targets[targets >= offset].tolist() == [offset + code for code in (3, 1, 4, 1, 5)]
-    assert spoken.features is None
+    assert not spoken.inputs
     learned = (long.ids["labels"] != IGNORED).nonzero().flatten()
-    assert learned.min() > len(first) and long.features is not None  # the last answer alone
-    assert len(long.features) == int(long.ids["audio_feature_mask"].sum())
+    assert learned.min() > len(first)  # the last answer alone
+    assert len(features_of(long)) == int(long.ids["audio_feature_mask"].sum())
 
 
 def test_a_thought_comes_before_the_answer(thinking_checkpoint: Path, tmp_path: Path) -> None:
@@ -108,7 +114,7 @@ def test_texts_for_any_language_model(processor: SpikeAudioProcessor, tmp_path: 
         ("[1]", "line 1: expected an object with 'messages'"),
         ({"text": "hello"}, "line 1: expected an object with 'messages'"),
         ({"messages": "hello"}, "line 1: messages must be a list, got str"),
-        ({"messages": []}, "line 1: the last message of an example must be the assistant's"),
+        ({"messages": []}, "line 1: the conversation is empty"),
         ({"messages": [{"role": "user", "content": "say"}]}, "must be the assistant's"),
         ({"messages": [{"role": "user", "content": None}, HELLO]}, "must be a text or a list of blocks, got NoneType"),
         (
@@ -119,7 +125,7 @@ def test_texts_for_any_language_model(processor: SpikeAudioProcessor, tmp_path: 
             {"messages": [SAY, {"role": "assistant", "content": [{"type": "text", "text": 3}]}]},
             "the text of a block must be a str, got int",
         ),
-        ({"messages": [SAY, HELLO], "thought": 7}, "the thought of an example must be a text, got int"),
+        ({"messages": [SAY, HELLO], "thought": 7}, "the thought of a message must be a text, got int"),
         (
             {
                 "messages": [
@@ -135,6 +141,37 @@ def test_texts_for_any_language_model(processor: SpikeAudioProcessor, tmp_path: 
 def test_wrong_lines_are_named(processor: SpikeAudioProcessor, tmp_path: Path, line: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_examples(write(tmp_path, line), processor)
+
+
+def test_lines_end_in_newlines_alone(processor: SpikeAudioProcessor, tmp_path: Path) -> None:
+    """Characters at which `str.splitlines` breaks may stand in a text; a byte order mark may stand before all."""
+    breaks = "\u2028\u2029\x85\x0b\x0c\x1c"
+    row = json.dumps({"messages": [{"role": "user", "content": f"say {breaks}hello"}, HELLO]}, ensure_ascii=False)
+    path = tmp_path / "data.jsonl"
+    plain = read_examples(write(tmp_path, {"messages": [SAY, HELLO]}), processor)[0].ids
+    path.write_bytes(b"\xef\xbb\xbf" + f"{row}\r\n\n{row}".encode())
+    for each in read_examples(path, processor):
+        assert each.ids["input_ids"].tolist() == plain["input_ids"].tolist()
+    path.write_bytes(f"{row}\n".encode() + row.encode().replace(b"hello", b"caf\xe9"))
+    with pytest.raises(ValueError, match=r"line 2: its byte \d+, 0xe9, is not UTF-8: save the file as UTF-8"):
+        read_examples(path, processor)
+
+
+def test_rows_in_memory(processor: SpikeAudioProcessor, tmp_path: Path) -> None:
+    """What `datasets` makes of lines: keys that a block lacks are None."""
+    rows = [
+        {"messages": [{"role": role, "content": [{"type": "text", "text": text}]} for role, text in turns]}
+        for turns in ([("user", "say hello"), ("assistant", "hello")], [("user", "say how"), ("assistant", "how")])
+    ]
+    rows[0]["messages"][0]["content"][0] |= {"path": None, "codes": None, "ids": None}  # type: ignore[arg-type]
+    expected = read_examples(write(tmp_path, *rows), processor)
+    for one, other in zip(read_examples(Dataset.from_list(rows), processor), expected, strict=True):
+        assert one.ids.keys() == other.ids.keys()
+        assert all(torch.equal(one.ids[name], other.ids[name]) for name in one.ids)
+    with pytest.raises(ValueError, match="the examples, line 2: expected an object with 'messages'"):
+        read_examples([rows[0], {"text": "hello"}], processor)
+    with pytest.raises(ValueError, match="there are no examples"):
+        read_examples([], processor)
 
 
 def test_wrong_files(processor: SpikeAudioProcessor, tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from transformers import AutoModelForCausalLM
 from spikeaudio import SpikeAudio
 from spikeaudio.audio.files import save_audio
 from spikeaudio.cli.app import main
+from spikeaudio.prompt.batch import BatchRow
 from spikeaudio.spiking.conversion import spiking_layers
 from spikeaudio.spiking.layers.cache import SpikingCacheLayer
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear
 from spikeaudio.spiking.preset import PRESETS, preset
 from spikeaudio.training import spike
-from spikeaudio.training.examples import ModelExample
 from spikeaudio.training.spike import SpikeSettings, split
 from tests.fixtures.checkpoint import text_tokenizer
 from tests.fixtures.tiny_qwen2 import tiny_qwen2
@@ -232,11 +232,11 @@ def test_what_cannot_be_done_is_said(
     single = tmp_path / "single.jsonl"
     shutil.copyfile(data, single)
     with pytest.raises(ValueError, match="need four examples at least"):
-        split([ModelExample({"input_ids": torch.ones(3)})])
+        split([BatchRow({"input_ids": torch.ones(3)})])
 
 
 def test_every_tenth_example_is_held_out() -> None:
-    examples = [ModelExample({"input_ids": torch.full((2,), i)}) for i in range(25)]
+    examples = [BatchRow({"input_ids": torch.full((2,), i)}) for i in range(25)]
     training, held_out = split(examples)
     assert [int(each.ids["input_ids"][0]) for each in held_out] == [9, 19]
     assert len(training) == 23

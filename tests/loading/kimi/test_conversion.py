@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
 from transformers import AutoModelForMultimodalLM, AutoProcessor
 
-from spikeaudio import SpikeAudio, SpikeAudioConfig, cli
+from spikeaudio import SpikeAudio, SpikeAudioConfig
+from spikeaudio.cli.app import main
 from spikeaudio.loading.kimi import conversion
 from spikeaudio.loading.kimi.conversion import convert
 from spikeaudio.speech.streamer import AudioEvent
@@ -41,11 +41,6 @@ def converted(published, tmp_path_factory) -> Path:
     return convert(published, tmp_path_factory.mktemp("converted") / "kimi")
 
 
-@pytest.fixture(scope="module")
-def clip(golden_dir) -> torch.Tensor:
-    return load_file(golden_dir("glm4_tokenizer_tiny") / "fixture.safetensors")["asr5s.waveform"]
-
-
 def test_before_and_after_are_equal(published, converted, clip):
     before, after = SpikeAudio.from_pretrained(published), SpikeAudio.from_pretrained(converted)
     for part in ("model", "detokenizer", "vocoder"):
@@ -60,11 +55,13 @@ def test_before_and_after_are_equal(published, converted, clip):
     assert after.processor.to_dict() == before.processor.to_dict()
     assert after.transcribe(clip, max_new_tokens=6) == before.transcribe(clip, max_new_tokens=6) != ""
     question = [{"role": "user", "content": [{"type": "audio", "audio": clip.numpy()}]}]
+    length = ours.audio_delay + 10
     waves = [
-        torch.cat([e.wav for e in model.stream(question, max_new_tokens=16, seed=4) if isinstance(e, AudioEvent)])
+        torch.cat([e.wav for e in model.stream(question, max_new_tokens=length, seed=4) if isinstance(e, AudioEvent)])
         for model in (before, after)
     ]
-    assert len(waves[0]) > 0 and torch.equal(*waves)
+    assert len(waves[0]) > 0
+    torch.testing.assert_close(*waves, rtol=0, atol=1e-5)  # where weights lie in memory decides the order of sums
 
 
 def test_the_converted_folder_is_a_checkpoint_of_ours(converted, clip):
@@ -130,7 +127,7 @@ def test_no_shard_is_larger_than_asked_for(published, tmp_path, monkeypatch):
 
 def test_the_command(download, tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
-        cli.main(["convert", "kimi", str(download), str(tmp_path / "new")])
+        main(["convert", "kimi", str(download), str(tmp_path / "new")])
     assert left.value.code == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "new")
     for arguments, words in {
@@ -140,7 +137,7 @@ def test_the_command(download, tmp_path, capsys):
         (str(download), str(tmp_path / "newer"), "--dtype", "int4"): "dtype must be one of auto",
     }.items():
         with pytest.raises(SystemExit) as left:
-            cli.main(["convert", "kimi", *arguments])
+            main(["convert", "kimi", *arguments])
         error = capsys.readouterr().err
         assert left.value.code == 2 and words in error and error.count("\n") == 1, error
     (download.parent / "glm-4-voice-tokenizer" / "config.json").unlink()

@@ -75,7 +75,7 @@ def log_mel_pieces(wav: Tensor, num_mels: int) -> LogMelPieces:
     """
     if wav.ndim != 1 or wav.numel() == 0:
         raise ValueError(f"wav must be (N,) with N > 0, got {tuple(wav.shape)}")
-    pieces = wav.split(SEGMENT_SAMPLES)
+    pieces = torch.split(wav, SEGMENT_SAMPLES)
     padded = torch.stack([torch.nn.functional.pad(piece, (0, SEGMENT_SAMPLES - len(piece))) for piece in pieces])
     frames = torch.tensor([-(-len(piece) // SAMPLES_PER_FRAME) for piece in pieces])
     mask = torch.arange(SEGMENT_SAMPLES // SAMPLES_PER_FRAME) < frames[:, None]
