@@ -42,31 +42,9 @@ class _TernarySpike(torch.autograd.Function):
         return gradient * inside, (gradient * slope).sum().reshape(alpha.shape) / membrane.numel() ** 0.5
 
 
-class _SignSpike(torch.autograd.Function):
-    """alpha sign(m): SpikeLM's binary variant, two levels without silence."""
-
-    @staticmethod
-    def forward(ctx: Any, membrane: Tensor, alpha: Tensor) -> Tensor:
-        ctx.save_for_backward(membrane, alpha)
-        return alpha * membrane.sign()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor]:
-        gradient: Tensor = gradients[0]
-        membrane, alpha = ctx.saved_tensors
-        slope = (gradient * membrane.sign()).sum().reshape(alpha.shape) / membrane.numel() ** 0.5
-        return gradient * ((membrane / alpha).abs() <= 1), slope
-
-
 def ternary_spike(membrane: Tensor, alpha: Tensor) -> Tensor:
     """alpha clip(round(m / alpha), -1, 1); (...) and (1,) -> (...), differentiable in both."""
     spikes: Tensor = _TernarySpike.apply(membrane, alpha)  # type: ignore[no-untyped-call]
-    return spikes
-
-
-def sign_spike(membrane: Tensor, alpha: Tensor) -> Tensor:
-    """alpha sign(m); (...) and (1,) -> (...), differentiable in both."""
-    spikes: Tensor = _SignSpike.apply(membrane, alpha)  # type: ignore[no-untyped-call]
     return spikes
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from spikeaudio.spiking.kernels.execution import event_driven, expanded, folded
+from spikeaudio.spiking.kernels.execution import event_driven
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.neurons.affine import AffineNeuron
 from spikeaudio.spiking.neurons.elastic import ElasticNeuron
@@ -92,17 +92,6 @@ def test_published_spikes_change_the_published_result() -> None:
         whole = packed(x)
         packed.execution = event_driven
         assert (packed(x) - whole).abs().max() > 1e-3
-
-
-def test_two_bit_weights_expand_to_columns() -> None:
-    layer = SpikingLinear.of(nn.Linear(INPUTS, OUTPUTS), GIFNeuron(INPUTS, RadixSteps(2, 7)))
-    packed = PackedSpikingLinear.pack(layer, *quantized(layer, 2, INPUTS), bits=2)
-    x = torch.randn(4, INPUTS)
-    with torch.no_grad():
-        results = []
-        for packed.execution in (folded, event_driven, expanded):
-            results.append(packed(x))
-    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
 
 
 def test_names_are_those_of_the_dense_layer() -> None:
