@@ -191,27 +191,28 @@ def spike(
     destination: Annotated[Path, typer.Argument(metavar="DST", help="Folder of the spiking one; must not exist.")],
     calibration: Annotated[Path, typer.Option(help="Examples, one JSON object per line.", metavar="DATA.jsonl")],
     preset: Annotated[str, typer.Option(help="w4a4, w4a4kv4, w4a8 or ternary.")] = "w4a4",
-    bits: Annotated[int | None, typer.Option(help="Of a weight (2 to 8), instead of the preset's.")] = None,
-    time_steps: Annotated[int | None, typer.Option(help="Of a neuron, instead of the preset's.")] = None,
+    bits: Annotated[int | None, typer.Option(help="Bits of a weight (2 to 8), instead of the preset's.")] = None,
+    time_steps: Annotated[int | None, typer.Option(help="Steps of a neuron, instead of the preset's.")] = None,
     method: Annotated[str, typer.Option(help="train (the whole model), blocks (one by one), gptq or round.")] = "train",
-    steps: Annotated[int, typer.Option(help="Of the method train.", min=1)] = 2000,
-    seed: Annotated[int, typer.Option(help="Of rotations and of the order of training.")] = 0,
+    steps: Annotated[int, typer.Option(help="Number of training steps; only with --method train.", min=1)] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the rotations and of the order of training.")] = 0,
 ) -> None:
     """Make a dense checkpoint a spiking one; given again after a kill, it goes on where it was."""
+    from spikeaudio.spiking.preparation.settings import ConversionSettings
     from spikeaudio.spiking.preset import preset as named
-    from spikeaudio.training.spike import SpikeSettings
     from spikeaudio.training.spike import spike as converted
     from spikeaudio.training.spike_report import rows
 
-    changes = {"weight_bits": bits, "time_steps": time_steps}
-    config = named(preset, **{key: value for key, value in changes.items() if value is not None})
-    report = converted(source, destination, calibration, SpikeSettings(config, method, steps, seed=seed))  # type: ignore[arg-type]
+    changes = {} if bits is None else {"weight_bits": bits}
+    config = named(preset, None if time_steps is None else {"time_steps": time_steps}, **changes)
+    report = converted(source, destination, calibration, ConversionSettings(config, method, steps, seed=seed))  # type: ignore[arg-type]
     _print_table(rows(report))
+    memory = "" if report.peak_gigabytes is None else f", {report.peak_gigabytes:.1f} GB of memory"
     figures = {
         "unary spikes per input": f"{report.unary_rate:.2f}",
         "silent inputs": f"{100 * report.silent_share:.0f} %",
         "weights on disk": f"{report.bytes_spiking / 1e6:.2f} MB, dense {report.bytes_dense / 1e6:.2f} MB",
-        "time, memory": f"{report.seconds:.0f} s, {report.peak_gigabytes:.1f} GB",
+        "work": f"{report.seconds:.0f} s{memory}",
         "report": f"{destination / 'spiking_report.json'} and .png",
     }
     typer.echo()

@@ -2,7 +2,7 @@
 
 The quantizer replaces layers before weights are loaded. From a dense checkpoint they keep real weights; a packed
 checkpoint names its `GIFConfig` in ``config.json`` and needs nothing passed. Two traps of transformers 5.23: buffers
-and parameters that a dense checkpoint does not have come back uninitialised, so neurons are reset after loading; and
+and parameters that a dense checkpoint does not have come back uninitialised, so neurons are made after loading; and
 without ``import spikeaudio`` a plain Qwen2 checkpoint loads dense with only a log line ("Unknown quantization type").
 """
 
@@ -35,12 +35,16 @@ class GIFQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def _process_model_before_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
         to_spiking(model, self.quantization_config)
+        if not self.pre_quantized:  # a dense checkpoint lacks what neurons hold: no news
+            ignored = set(getattr(model, "_keys_to_ignore_on_load_missing", None) or ())
+            model._keys_to_ignore_on_load_missing = ignored | {r"\.neuron\."}  # type: ignore[assignment]
         return model
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
-        for _, layer in spiking_layers(model):
+        for name, layer in spiking_layers(model):
             if not self.pre_quantized:
-                layer.neuron.reset_parameters()
+                fresh = self.quantization_config.make_neuron(layer.in_features, name)
+                layer.neuron = fresh.to(layer.weight.device, layer.weight.dtype)
             layer.neuron.refresh()
         return model
 

@@ -5,7 +5,7 @@ import torch
 
 from spikeaudio.spiking.neurons.affine import AffineNeuron
 from spikeaudio.spiking.neurons.elastic import ElasticNeuron, ternary_spike
-from spikeaudio.spiking.neurons.neuron import GIFNeuron
+from spikeaudio.spiking.neurons.gif import GIFNeuron
 from spikeaudio.spiking.neurons.planes import decode
 from spikeaudio.spiking.neurons.steps import BitSteps, UnarySteps
 from spikeaudio.spiking.neurons.threshold import MeanThreshold

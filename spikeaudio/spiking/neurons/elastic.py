@@ -12,6 +12,7 @@ Source: SpikeLM (arXiv 2406.03287), Xingrun-Xing/SpikeLM spikeLM-BERT/spiking.py
 requiring a gradient, so only its initial value 2 mean|m| of the first batch is ever used. Here it learns.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from spikeaudio.spiking.neurons.neuron import SpikingNeuron
 from spikeaudio.spiking.neurons.planes import Plane
+from spikeaudio.spiking.neurons.registry import NeuronParameters, neuron
 from spikeaudio.spiking.neurons.steps import UnarySteps
 
 _LEAK = 0.25
@@ -93,11 +95,6 @@ class ElasticNeuron(SpikingNeuron):
         return torch.stack(spikes)
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
-        self.alpha.fill_(1.0)
-        self.started.fill_(False)
-
-    @torch.no_grad()
     def _start(self, inputs: Tensor) -> None:
         """Set alpha[t] to twice the mean magnitude of the membrane potential of this batch."""
         carried = torch.zeros_like(inputs[0])
@@ -128,3 +125,24 @@ class ElasticNeuron(SpikingNeuron):
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}"
+
+
+@neuron("spikelm")
+@dataclass(frozen=True)
+class SpikeLM(NeuronParameters):
+    """Parameters of SpikeLM's neuron, for comparison.
+
+    Args:
+        time_steps: T, steps of all channels.
+
+    Raises:
+        ValueError: T below 1.
+    """
+
+    time_steps: int = 4
+
+    def __post_init__(self) -> None:
+        self.make(1)
+
+    def make(self, num_channels: int) -> ElasticNeuron:
+        return ElasticNeuron(self.time_steps)

@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.kernels import execution
 from spikeaudio.spiking.kernels.execution import event_driven, folded, integer_product
-from spikeaudio.spiking.neurons.neuron import GIFNeuron
+from spikeaudio.spiking.neurons.gif import GIF, GIFNeuron
 from spikeaudio.spiking.neurons.planes import Plane, decode
 from spikeaudio.spiking.neurons.steps import BitSteps, RadixSteps, StepCode, UnarySteps
 from spikeaudio.spiking.neurons.threshold import MeanThreshold, PeakThreshold
@@ -133,7 +132,7 @@ def test_a_shared_range_gives_salient_channels_finer_steps() -> None:
 @pytest.mark.parametrize("split", [False, True])
 def test_the_configuration_names_the_range(split: bool) -> None:
     x, mask = torch.randn(5, 20) * torch.where(torch.arange(20) == 0, 30.0, 1.0), torch.arange(20) < 4
-    neuron = GIFConfig(quanta=None, salient_share=0.2, split_range=split).make_neuron(20)
+    neuron = GIF(quanta=None, salient_share=0.2, split_range=split).make(20)
     neuron.select(mask)
     ordinary, salient = neuron.planes(x)
     assert torch.equal(ordinary.scale, 2 * salient.scale) is not split

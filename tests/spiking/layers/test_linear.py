@@ -9,7 +9,8 @@ from spikeaudio.spiking.kernels.execution import event_driven
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.neurons.affine import AffineNeuron
 from spikeaudio.spiking.neurons.elastic import ElasticNeuron
-from spikeaudio.spiking.neurons.neuron import GIFNeuron, SpikingNeuron
+from spikeaudio.spiking.neurons.gif import GIFNeuron
+from spikeaudio.spiking.neurons.neuron import SpikingNeuron
 from spikeaudio.spiking.neurons.steps import BitSteps, RadixSteps, UnarySteps
 from spikeaudio.spiking.neurons.threshold import MeanThreshold, PeakThreshold
 from spikeaudio.spiking.weights.packing import pack, packed_width, unpack

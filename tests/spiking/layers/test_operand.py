@@ -22,7 +22,8 @@ from spikeaudio.spiking.layers import linear, operand
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.layers.operand import KeptCodes, UnpackedRows
 from spikeaudio.spiking.neurons.affine import AffineNeuron
-from spikeaudio.spiking.neurons.neuron import GIFNeuron, SpikingNeuron
+from spikeaudio.spiking.neurons.gif import GIFNeuron
+from spikeaudio.spiking.neurons.neuron import SpikingNeuron
 from spikeaudio.spiking.neurons.steps import BitSteps, RadixSteps, UnarySteps
 from spikeaudio.spiking.neurons.threshold import MeanThreshold, PeakThreshold
 
@@ -141,7 +142,7 @@ def move(layer: PackedSpikingLinear) -> None:
         layer.weight.fill_(7)
         layer.weight_scale.fill_(1)
         layer.bias.fill_(0)
-    layer.neuron.reset_parameters()
+    layer.neuron.load_state_dict(GIFNeuron(48).state_dict())
     layer.neuron.refresh()
 
 
