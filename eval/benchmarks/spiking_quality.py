@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +30,14 @@ from spikeaudio import SpikeAudio
 from spikeaudio.prompt.batch import BatchRow
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.counting import counting
-from spikeaudio.spiking.preparation.calibration import calibrate
-from spikeaudio.spiking.preparation.settings import Preparation
+from spikeaudio.spiking.neurons.affine import SpikeLLM
+from spikeaudio.spiking.neurons.gif import GIF, SpikingBrain
+from spikeaudio.spiking.preparation.settings import ConversionSettings, Method, Scores
 from spikeaudio.spiking.preset import preset
 from spikeaudio.spiking.transforms.outliers import inject_outliers
 from spikeaudio.training.examples import batched, read_examples
 from spikeaudio.training.perplexity import StreamLoss, stream_losses
-from spikeaudio.training.spike import (
-    SpikeSettings,
-    calibration_inputs,
-    convert,
-    example_reader,
-    load_model,
-    pad_token_id,
-)
+from spikeaudio.training.spike import convert, example_reader, load_model, pad_token_id
 
 SALIENT = {"salient_share": 0.1}
 ROTATED = {"rotate": True}
@@ -57,7 +51,8 @@ class Row:
 
     name: str
     config: GIFConfig
-    preparation: Preparation | None  # None: trained from the dense model
+    method: Method
+    saliency: Scores = "first_order"
 
 
 @dataclass(frozen=True)
@@ -97,29 +92,28 @@ class Result:
 
 def table() -> list[Row]:
     """What is compared."""
-    rounded, gptq = Preparation("round"), Preparation("gptq")
-    return [
-        Row("W4A4, plain rounding (peak)", GIFConfig(quanta=None), rounded),
-        Row("W4A4, mean threshold", GIFConfig(), rounded),
-        Row("SpikeLLM's rule, T=2 of 10 %", GIFConfig(neuron="spikellm", levels=15, **SALIENT), rounded),
-        Row("GIF exact (shared range), first order", GIFConfig(quanta=None, split_range=False, **SALIENT), rounded),
-        Row("GIF split range, first order", GIFConfig(quanta=None, **SALIENT), rounded),
-        Row("GIF split range, largest", GIFConfig(quanta=None, **SALIENT), Preparation("round", "peak")),
-        Row("GIF split range, random", GIFConfig(quanta=None, **SALIENT), Preparation("round", "random")),
-        Row("rotated", GIFConfig(**ROTATED), rounded),
-        Row("rotated, GPTQ", GIFConfig(**ROTATED), gptq),
-        Row("rotated, shifted, GPTQ", GIFConfig(**PREPARED), gptq),
-        Row("the same, 10 % salient", GIFConfig(**PREPARED, **SALIENT), gptq),
-        Row("rotated, shifted, trained block by block", GIFConfig(**PREPARED), Preparation("train")),
-        Row("W4A3, rotated, shifted, GPTQ", GIFConfig(levels=3, quanta=1.2, **PREPARED), gptq),
-        Row("W3A4, rotated, shifted, GPTQ", GIFConfig(weight_bits=3, **PREPARED), gptq),
-        Row("W3A3, rotated, shifted, GPTQ", GIFConfig(weight_bits=3, levels=3, quanta=1.2, **PREPARED), gptq),
-        Row("SpikingBrain W8, unlimited counts", GIFConfig(neuron="spikingbrain", quanta=3.0, weight_bits=8), rounded),
-        Row("preset w4a8, GPTQ", preset("w4a8"), gptq),
-        Row("preset w4a4 (trained)", preset("w4a4"), None),
-        Row("preset w4a4kv4 (trained)", preset("w4a4kv4"), None),
-        Row("preset ternary (trained)", preset("ternary"), None),
+    peak, split = GIF(quanta=None), GIF(quanta=None, **SALIENT)
+    three = GIF(levels=3, quanta=1.2)
+    rows = [
+        Row("W4A4, plain rounding (peak)", GIFConfig(peak), "round"),
+        Row("W4A4, mean threshold", GIFConfig(), "round"),
+        Row("SpikeLLM's rule, T=2 of 10 %", GIFConfig(SpikeLLM(levels=15, **SALIENT)), "round"),
+        Row("GIF exact (shared range), first order", GIFConfig(replace(split, split_range=False)), "round"),
+        Row("GIF split range, first order", GIFConfig(split), "round"),
+        Row("GIF split range, largest", GIFConfig(split), "round", "peak"),
+        Row("GIF split range, random", GIFConfig(split), "round", "random"),
+        Row("rotated", GIFConfig(**ROTATED), "round"),
+        Row("rotated, GPTQ", GIFConfig(**ROTATED), "gptq"),
+        Row("rotated, shifted, GPTQ", GIFConfig(**PREPARED), "gptq"),
+        Row("the same, 10 % salient", GIFConfig(GIF(**SALIENT), **PREPARED), "gptq"),
+        Row("rotated, shifted, trained block by block", GIFConfig(**PREPARED), "blocks"),
+        Row("W4A3, rotated, shifted, GPTQ", GIFConfig(three, **PREPARED), "gptq"),
+        Row("W3A4, rotated, shifted, GPTQ", GIFConfig(weight_bits=3, **PREPARED), "gptq"),
+        Row("W3A3, rotated, shifted, GPTQ", GIFConfig(three, weight_bits=3, **PREPARED), "gptq"),
+        Row("SpikingBrain W8, unlimited counts", GIFConfig(SpikingBrain(), weight_bits=8), "round"),
+        Row("preset w4a8, GPTQ", preset("w4a8"), "gptq"),
     ]
+    return rows + [Row(f"preset {name} (trained)", preset(name), "train") for name in ("w4a4", "w4a4kv4", "ternary")]
 
 
 class Bench:
@@ -148,13 +142,9 @@ class Bench:
     def convert(self, row: Row, steps: int) -> Any:
         """The spiking model of a row."""
         model = copy.deepcopy(self.dense)
-        settings = SpikeSettings(row.config, steps=steps)
+        settings = ConversionSettings(row.config, row.method, steps, saliency=row.saliency)
         with tempfile.TemporaryDirectory() as work:
-            if row.preparation is None:
-                convert(model, self.dense, self.training, settings, Path(work))
-                return model
-        inputs = calibration_inputs(self.training, settings, pad_token_id(self.dense))
-        calibrate(model, inputs, row.config, row.preparation)
+            convert(model, self.dense, self.training, settings, Path(work))
         return model
 
     def measure(self, name: str, make: Callable[[], Any]) -> Result:

@@ -3,8 +3,8 @@
     python recipes/tiny/make_bundled.py --corpus DIR --out eval/bundled
 
 Writes one manifest per task, JSON Lines in the form of `eval.sample.Sample`, the recordings that they name as 16 kHz
-FLAC, and all answers of the closed domain, within which an independent ASR judge hears the spoken ones. Synthetic voices,
-synthetic instruments and noise only: nothing in it is anybody's recording.
+FLAC, and all answers of the closed domain, within which an independent ASR judge hears the spoken ones. Synthetic
+voices, synthetic instruments and noise only: nothing in it is anybody's recording.
 """
 
 import argparse

@@ -49,20 +49,21 @@ def spike(
 
     Given again after a kill, the same command goes on where it was.
     """
+    from spikeaudio.spiking.preparation.settings import ConversionSettings
     from spikeaudio.spiking.preset import preset as named
-    from spikeaudio.training.spike import SpikeSettings
     from spikeaudio.training.spike import spike as converted
     from spikeaudio.training.spike_report import rows
 
-    changes = {"weight_bits": bits, "time_steps": time_steps}
-    config = named(preset, **{key: value for key, value in changes.items() if value is not None})
-    report = converted(source, destination, calibration, SpikeSettings(config, method, steps, seed=seed))  # type: ignore[arg-type]
+    changes = {} if bits is None else {"weight_bits": bits}
+    config = named(preset, None if time_steps is None else {"time_steps": time_steps}, **changes)
+    report = converted(source, destination, calibration, ConversionSettings(config, method, steps, seed=seed))  # type: ignore[arg-type]
     print_table(rows(report))
+    memory = "" if report.peak_gigabytes is None else f", {report.peak_gigabytes:.1f} GB of memory"
     figures = {
         "unary spikes per input": f"{report.unary_rate:.2f}",
         "silent inputs": f"{100 * report.silent_share:.0f} %",
         "weights on disk": f"{report.bytes_spiking / 1e6:.2f} MB, dense {report.bytes_dense / 1e6:.2f} MB",
-        "time, memory": f"{report.seconds:.0f} s, {report.peak_gigabytes:.1f} GB",
+        "work": f"{report.seconds:.0f} s{memory}",
         "report": f"{destination / 'spiking_report.json'} and .png",
     }
     typer.echo()

@@ -9,6 +9,7 @@ from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.layers.attention import set_attention
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.layers.operand import KeptCodes
+from spikeaudio.spiking.transforms.outliers import MeanShift
 from spikeaudio.spiking.transforms.rotation import end_in_linear
 
 _ROWS_AT_ONCE = 1024  # of a transform's matrix in float64
@@ -45,6 +46,24 @@ def to_spiking(model: nn.Module, config: GIFConfig) -> int:
         assert isinstance(module, nn.Linear)
         model.set_submodule(name, spiking_form(name, module, config))
     return len(found)
+
+
+@torch.no_grad()
+def cast(model: nn.Module, dtype: torch.dtype) -> None:
+    """Give everything but the scales of packed weights another dtype, in place.
+
+    A mean that is shifted off loses its last digits; the bias of its layer makes up for them.
+    """
+    layers = [layer for _, layer in spiking_layers(model) if isinstance(layer, PackedSpikingLinear)]
+    for layer in layers:
+        for shift in (part for part in layer.transform.children() if isinstance(part, MeanShift)):
+            rounded = shift.mean.to(dtype).to(shift.mean.dtype)
+            layer.bias.add_(layer.dense_weight() @ (rounded - shift.mean))  # else a large mean would leave its rounding
+            shift.mean.copy_(rounded)
+    scales = {id(layer.weight_scale) for layer in layers}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_floating_point() and id(tensor) not in scales:
+            tensor.data = tensor.data.to(dtype)
 
 
 def _end_adaptors_in_linear(model: nn.Module) -> None:

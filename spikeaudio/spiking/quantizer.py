@@ -7,7 +7,7 @@ Packed weights of a small model (up to `UNPACKED_BYTES` unpacked) are kept unpac
 a larger one are unpacked at every call, unless you ask for `keep_unpacked`. Both give the same numbers.
 
 Two traps of transformers 5.23. Buffers and parameters that a dense checkpoint does not have come back uninitialised, so
-neurons are reset after loading. Without ``import spikeaudio`` a plain Qwen2 checkpoint loads dense, with only a log
+neurons are made after loading. Without ``import spikeaudio`` a plain Qwen2 checkpoint loads dense, with only a log
 line ("Unknown quantization type").
 """
 
@@ -44,9 +44,10 @@ class GIFQuantizer(HfQuantizer):  # type: ignore[misc]
         return model
 
     def _process_model_after_weight_loading(self, model: nn.Module, **kwargs: Any) -> nn.Module:
-        for _, layer in spiking_layers(model):
+        for name, layer in spiking_layers(model):
             if not self.pre_quantized:
-                layer.neuron.reset_parameters()
+                fresh = self.quantization_config.make_neuron(layer.in_features, name)
+                layer.neuron = fresh.to(layer.weight.device, layer.weight.dtype)
             layer.neuron.refresh()
         if unpacked_bytes(model) <= UNPACKED_BYTES:
             keep_unpacked(model)

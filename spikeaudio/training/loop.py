@@ -4,6 +4,9 @@ AdamW with linear warm-up and cosine decay to zero, gradient clipping, a progres
 `log_steps`. The state (weights, both moments, step) is written atomically every `save_seconds`; running the same
 command again continues from it. Because a batch is a pure function of the step and random numbers inside the model
 are seeded per step, a killed and resumed run equals an uninterrupted one.
+
+`Accelerator.save_state` is not used for it: it writes pickles, one file after the other, and a kill between two of them
+leaves a state that no run ever was in. The learning rate is a function of the step, so no scheduler has a state.
 """
 
 import json
@@ -13,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
@@ -39,7 +42,6 @@ class TrainConfig:
         save_seconds: wall-clock time between checkpoints.
         log_steps: steps between lines of ``log.jsonl``.
         seed: seeds the model's own randomness, per step.
-        threads: CPU threads; two single-threaded runs beat one with two threads.
         betas: AdamW's.
     """
 
@@ -51,15 +53,11 @@ class TrainConfig:
     save_seconds: float = 120.0
     log_steps: int = 50
     seed: int = 0
-    threads: int = 1
     betas: tuple[float, float] = (0.9, 0.98)
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.learning_rate <= 0 or self.threads < 1:
-            raise ValueError(
-                "need steps >= 1, learning_rate > 0 and threads >= 1, "
-                f"got {self.steps}, {self.learning_rate}, {self.threads}"
-            )
+        if self.steps < 1 or self.learning_rate <= 0:
+            raise ValueError(f"need steps >= 1 and learning_rate > 0, got {self.steps} and {self.learning_rate}")
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of step 0 <= step < steps."""
@@ -92,80 +90,98 @@ def train(
         ValueError: if the checkpoint in `run_dir` belongs to another configuration or model.
         FloatingPointError: if the loss becomes NaN or infinite.
     """
-    torch.set_num_threads(config.threads)
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)])
-    matrices = [p for p in model.parameters() if p.requires_grad and p.ndim >= 2]
-    vectors = [p for p in model.parameters() if p.requires_grad and p.ndim < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-        betas=config.betas,
-        foreach=True,
-    )
-    model, optimizer = accelerator.prepare(model, optimizer)
-    inner = accelerator.unwrap_model(model)
-    state_path = run_dir / "state.safetensors"
-    start = _load(state_path, inner, optimizer, config) if state_path.is_file() else 0
+    model, optimizer = accelerator.prepare(model, _optimizer(model, config))
+    inner, path = accelerator.unwrap_model(model), run_dir / "state.safetensors"
+    start = _load(path, inner, optimizer, config) if path.is_file() else 0
     model.train()
-    saved, began = time.monotonic(), time.monotonic()
-    sums: dict[str, float] = {}
-    count = 0
-    bar = tqdm(
-        range(start, config.steps),
-        initial=start,
-        total=config.steps,
-        desc=run_dir.name,
-        mininterval=5,
-        disable=not accelerator.is_main_process,
-    )
-    with (run_dir / "log.jsonl").open("a") as log:
+    main, saved = accelerator.is_main_process, time.monotonic()
+    bar = tqdm(range(start, config.steps), run_dir.name, config.steps, initial=start, mininterval=5, disable=not main)
+    with (run_dir / "log.jsonl").open("a") as file:
+        log = _Log(file)
         for step in bar:
             torch.manual_seed(config.seed * 1_000_003 + step)
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate_at(step)
             values = loss(model, batch(step * accelerator.num_processes + accelerator.process_index))
             if not torch.isfinite(values["loss"]):
                 raise FloatingPointError(
                     f"loss is {values['loss'].item()} at step {step}; the checkpoint in {run_dir} is from before it"
                 )
-            accelerator.backward(values["loss"])
-            norm = accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            for key, value in (values | {"grad_norm": norm}).items():
-                sums[key] = sums.get(key, 0.0) + value.item()
-            count += 1
-            done = step + 1
-            if accelerator.is_main_process and (done % config.log_steps == 0 or done == config.steps):
-                figures = {key: round(value / count, 4) for key, value in sums.items()}
-                bar.set_postfix(figures, refresh=False)
-                record = {
-                    "step": done,
-                    "seconds": round(time.monotonic() - began, 1),
-                    "lr": config.learning_rate_at(step),
-                    **figures,
-                }
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-                sums, count = {}, 0
-            if (
-                evaluate is not None
-                and accelerator.is_main_process
-                and (done % eval_steps == 0 or done == config.steps)
-            ):
+            rate = config.learning_rate_at(step)
+            log.add(values | {"grad_norm": _update(accelerator, model, optimizer, values["loss"], rate, config)})
+            done, last = step + 1, step + 1 == config.steps
+            if not main:
+                continue
+            if last or done % config.log_steps == 0:
+                bar.set_postfix(log.write(done, rate), refresh=False)
+            if evaluate is not None and (last or done % eval_steps == 0):
                 model.eval()
                 with torch.no_grad():
-                    figures = evaluate(inner)
+                    log.write_evaluation(done, figures := evaluate(inner))
                 model.train()
-                log.write(json.dumps({"step": done, "eval": figures}) + "\n")
-                log.flush()
                 tqdm.write(f"{run_dir.name} step {done}: {figures}")
-            if accelerator.is_main_process and (time.monotonic() - saved > config.save_seconds or done == config.steps):
-                _save(state_path, inner, optimizer, config, done)
+            if last or time.monotonic() - saved > config.save_seconds:
+                _save(path, inner, optimizer, config, done)
                 saved = time.monotonic()
     model.eval()
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW that decays matrices, but not vectors."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in learned if parameter.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [parameter for parameter in learned if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, foreach=True)
+
+
+def _update(
+    accelerator: Accelerator, model: nn.Module, optimizer: Any, loss: Tensor, rate: float, config: TrainConfig
+) -> Tensor:
+    """One step of the optimizer; returns the norm of the gradients before clipping."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    accelerator.backward(loss)
+    norm: Tensor = accelerator.clip_grad_norm_(model.parameters(), config.grad_clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+class _Log:
+    """Lines of ``log.jsonl``: means of what was added since the last one.
+
+    Args:
+        file: open for writing.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._began = file, time.monotonic()
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def add(self, values: dict[str, Tensor]) -> None:
+        """Count the scalars of one step."""
+        for name, value in values.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.item()
+        self._count += 1
+
+    def write(self, step: int, rate: float) -> dict[str, float]:
+        """Write the means after a step and begin anew; returns them."""
+        figures = {name: round(total / self._count, 4) for name, total in self._sums.items()}
+        self._sums, self._count = {}, 0
+        self._line({"step": step, "seconds": round(time.monotonic() - self._began, 1), "lr": rate, **figures})
+        return figures
+
+    def write_evaluation(self, step: int, figures: dict[str, float]) -> None:
+        """Write what an evaluation found after a step."""
+        self._line({"step": step, "eval": figures})
+
+    def _line(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+        self._file.flush()
 
 
 def _save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, config: TrainConfig, step: int) -> None:

@@ -7,18 +7,17 @@ kill, goes on behind the last finished block and the last saved training step. T
 was written, loaded again, on examples that neither calibration nor training saw.
 """
 
+import hashlib
 import json
-import resource
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from spikeaudio.checkpoint import checkpoint_folder, load_part
@@ -26,23 +25,25 @@ from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.loading.kimi.folder import is_published
 from spikeaudio.prompt.batch import BatchRow
 from spikeaudio.prompt.processor import SpikeAudioProcessor
-from spikeaudio.spiking.config import GIFConfig
-from spikeaudio.spiking.conversion import spiking_layers
+from spikeaudio.spiking.conversion import cast, spiking_layers
 from spikeaudio.spiking.counting import counting
-from spikeaudio.spiking.layers.linear import PackedSpikingLinear
-from spikeaudio.spiking.preparation.calibration import calibrate, layers_by_input
+from spikeaudio.spiking.preparation.calibration import calibrate
 from spikeaudio.spiking.preparation.conversion_report import ConversionReport
+from spikeaudio.spiking.preparation.fingerprint import add_batch
 from spikeaudio.spiking.preparation.rounded_weight import attach_rounding, pack_rounded
-from spikeaudio.spiking.preparation.settings import Preparation
-from spikeaudio.spiking.transforms.outliers import MeanShift
+from spikeaudio.spiking.preparation.settings import ConversionSettings
+from spikeaudio.spiking.preparation.stacks import stacks_of
 from spikeaudio.training.distillation import distill
 from spikeaudio.training.examples import batched, read_examples
 from spikeaudio.training.loop import TrainConfig
-from spikeaudio.training.perplexity import stream_losses
+from spikeaudio.training.perplexity import StreamLoss, stream_losses
 from spikeaudio.training.spike_report import LayerFiring, SpikeReport, draw
 
-Method = Literal["train", "blocks", "gptq", "round"]
-_WEIGHTS: dict[str, Any] = {"train": "real", "blocks": "train", "gptq": "gptq", "round": "round"}  # of `Preparation`
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
 HELD_OUT_EVERY = 10  # one example in so many measures and is seen by nothing else
 _MEASURED_TOKENS = 2048  # per batch of the measurement
 _NOT_COPIED = (
@@ -51,60 +52,61 @@ _NOT_COPIED = (
 )
 
 
-@dataclass(frozen=True)
-class SpikeSettings:
-    """How to get there.
-
-    Attributes:
-        config: how the layers spike.
-        method: "train": round the weights, then learn from the dense model on that grid; "blocks": every block learns
-            the dense one's outputs on its grid, in the memory of one block; "gptq" or "round": no training.
-        steps: of the method "train".
-        learning_rate: its peak.
-        passes: over the calibration examples, of the method "blocks".
-        weight_rate: learning rate of its weights (:mod:`spikeaudio.spiking.preparation.block_training`).
-        batch_tokens: positions of a training batch, padding included.
-        calibration_examples: so many of the examples, spread over the file, calibrate; all of them train.
-        seed: of rotations and of the order of batches.
-
-    Raises:
-        ValueError: an unknown method or a number out of range.
-    """
-
-    config: GIFConfig
-    method: Method = "train"
-    steps: int = 2000
-    learning_rate: float = 2e-4  # 5e-4 first spoils what preparation kept
-    batch_tokens: int = 1536
-    calibration_examples: int = 128
-    passes: int = 20
-    weight_rate: float = 1e-3
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
-            raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {self.method!r}")
-        for name in ("steps", "batch_tokens", "calibration_examples", "passes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-
-def spike(source: str | Path, destination: str | Path, data: str | Path, settings: SpikeSettings) -> SpikeReport:
+def spike(source: str | Path, destination: str | Path, data: str | Path, settings: ConversionSettings) -> SpikeReport:
     """Write a spiking checkpoint.
 
     Args:
         source: dense checkpoint folder: ours, or any decoder that `find_layout` knows.
         destination: folder of the new one; must not exist.
         data: examples (:mod:`spikeaudio.training.examples`); one in ten is held out.
-        settings: how.
+        settings: how to get there.
 
     Raises:
         FileExistsError: there is something at `destination`.
         FileNotFoundError: no checkpoint or no examples.
-        ValueError: a checkpoint that spikes already or cannot, a destination inside of the source, fewer than four
-            examples, or another conversion's work folder.
+        ValueError: a checkpoint that spikes already, cannot spike or holds NaN, a destination inside of the source,
+            fewer than four examples, or the work folder of another conversion.
+
+    Example:
+        >>> import json, pathlib, tempfile
+        >>> from spikeaudio.spiking.preparation.settings import ConversionSettings
+        >>> from spikeaudio.spiking.preset import preset
+        >>> from spikeaudio.training.spike import spike
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> asked = {"role": "user", "content": "what is two plus two"}
+        >>> answers = [{"role": "assistant", "content": f"it is {word}"} for word in ("four", "five", "six", "two")]
+        >>> lines = [{"messages": [asked, answer]} for answer in answers]
+        >>> _ = (folder / "examples.jsonl").write_text("\\n".join(json.dumps(line) for line in lines))
+        >>> settings = ConversionSettings(preset("w4a4"), "round")
+        >>> report = spike("checkpoints/spikeaudio-tiny", folder / "spiking", folder / "examples.jsonl", settings)
+        >>> sorted(report.spiking), report.bytes_spiking < report.bytes_dense
+        (['text'], True)
     """
     started = time.perf_counter()
+    source, destination = _free_places(source, destination)
+    work = destination.with_name(f"{destination.name}.work")
+    dense = load_model(source)
+    if any(True for _ in spiking_layers(dense)):
+        raise ValueError(f"{source} spikes already: start from the dense checkpoint")
+    stacks_of(dense, settings.config)  # refuses now what would stop the conversion later
+    examples = read_examples(data, example_reader(source))
+    training, held_out = split(examples)
+    _same_conversion(work, source, settings, examples)
+    measured = batched(held_out, _MEASURED_TOKENS, pad_token_id(dense))
+    before = stream_losses(dense, measured)
+    model = load_model(source)
+    conversion = convert(model, dense, training, settings, work)
+    finished = _write(model, source, work / "checkpoint")
+    report = _measure(finished, measured, before, conversion, settings, source, len(held_out), started)
+    (finished / "spiking_report.json").write_text(json.dumps(asdict(report), indent=1) + "\n")
+    draw(report, finished / "spiking_report.png")
+    finished.rename(destination)
+    shutil.rmtree(work)
+    return report
+
+
+def _free_places(source: str | Path, destination: str | Path) -> tuple[Path, Path]:
+    """Both folders, if one can be read and the other one be written."""
     source, destination = checkpoint_folder(source), Path(destination)
     if destination.exists():
         raise FileExistsError(f"{destination} exists already: give a new folder, or delete it")
@@ -114,51 +116,85 @@ def spike(source: str | Path, destination: str | Path, data: str | Path, setting
         )
     if is_published(source):
         raise ValueError(f"{source} has Kimi-Audio's own layout: first `spikeaudio convert kimi {source} DST`")
-    work = destination.with_name(f"{destination.name}.work")
-    dense = load_model(source)
-    if any(True for _ in spiking_layers(dense)):
-        raise ValueError(f"{source} spikes already: start from the dense checkpoint")
-    layers_by_input(dense, settings.config)  # refuses now what would stop the conversion later
-    training, held_out = split(read_examples(data, example_reader(source)))
-    measured = batched(held_out, _MEASURED_TOKENS, pad_token_id(dense))
-    before = stream_losses(dense, measured)
+    return source, destination
 
-    model = load_model(source)
-    conversion = convert(model, dense, training, settings, work)
-    errors = {name: layer.relative_error for name, layer in conversion.layers()}
-    _cast(model, AutoConfig.from_pretrained(source).dtype or torch.float32)
-    finished = work / "checkpoint"
-    shutil.rmtree(finished, ignore_errors=True)
-    shutil.copytree(source, finished, ignore=_top_level(source))
-    model.save_pretrained(finished)
 
-    model = load_model(finished)
+def _same_conversion(work: Path, source: Path, settings: ConversionSettings, examples: Sequence[BatchRow]) -> None:
+    """Note in the work folder what is converted, or refuse one that notes something else.
+
+    Raises:
+        ValueError: other settings, examples or weights.
+    """
+    digest = hashlib.sha256()
+    for example in examples:
+        for name, value in vars(example).items():
+            add_batch(digest, value if isinstance(value, Mapping) else {name: value})
+    weights = {path.name: path.stat().st_size for path in sorted(source.glob("*.safetensors"))}
+    now = {"settings": settings.to_dict(), "examples": digest.hexdigest(), "weights": weights}
+    note = work / "conversion.json"
+    if note.is_file():
+        stored = json.loads(note.read_text())
+        if different := [name for name, value in json.loads(json.dumps(now)).items() if stored.get(name) != value]:
+            raise ValueError(
+                f"{work} belongs to a conversion with other {' and '.join(different)}: "
+                "give those again to go on, or delete the folder"
+            )
+        return
+    work.mkdir(parents=True, exist_ok=True)
+    part = note.with_suffix(".part")
+    part.write_text(json.dumps(now) + "\n")
+    part.rename(note)
+
+
+def _write(model: Any, source: Path, folder: Path) -> Path:
+    """The converted model, in the dtype of the dense one, with everything else that lies beside that one."""
+    cast(model, AutoConfig.from_pretrained(source).dtype or torch.float32)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder, ignore=_top_level(source))
+    model.save_pretrained(folder)
+    return folder
+
+
+def _measure(
+    folder: Path,
+    measured: Sequence[dict[str, torch.Tensor]],
+    before: dict[str, StreamLoss],
+    conversion: ConversionReport,
+    settings: ConversionSettings,
+    source: Path,
+    held_out: int,
+    started: float,
+) -> SpikeReport:
+    """What the written checkpoint is worth, loaded again."""
+    model = load_model(folder)
     with counting(model) as count:
         after = stream_losses(model, measured)
-    total = count.total
-    report = SpikeReport(
+    errors = {name: layer.relative_error for name, layer in conversion.layers()}
+    return SpikeReport(
         {name: loss.perplexity for name, loss in before.items()},
         {name: loss.perplexity for name, loss in after.items()},
         {name: loss.gap(before[name]) for name, loss in after.items()},
         {name: LayerFiring(each.unary_rate, each.silent_share, errors[name]) for name, each in count.layers.items()},
-        total.unary_rate,
-        total.silent_share,
+        count.total.unary_rate,
+        count.total.silent_share,
         _weight_bytes(source),
-        _weight_bytes(finished),
-        len(held_out),
+        _weight_bytes(folder),
+        held_out,
         time.perf_counter() - started,
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6),
-        asdict(settings) | {"config": settings.config.to_dict()},
+        _peak_gigabytes(),
+        settings.to_dict(),
     )
-    (finished / "spiking_report.json").write_text(json.dumps(asdict(report), indent=1) + "\n")
-    draw(report, finished / "spiking_report.png")
-    finished.rename(destination)
-    shutil.rmtree(work)
-    return report
+
+
+def _peak_gigabytes() -> float | None:
+    """Largest memory of the process so far; None where the system does not say."""
+    if resource is None:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 def convert(
-    model: Any, dense: Any, examples: Sequence[BatchRow], settings: SpikeSettings, work: Path
+    model: Any, dense: Any, examples: Sequence[BatchRow], settings: ConversionSettings, work: Path
 ) -> ConversionReport:
     """Make a model in memory a packed spiking one, in place.
 
@@ -166,7 +202,7 @@ def convert(
         model: a copy of the dense one.
         dense: the teacher; not changed.
         examples: to calibrate and train on.
-        settings: how.
+        settings: how to get there.
         work: folder of what is finished; given again, the conversion goes on there.
 
     Returns:
@@ -177,17 +213,14 @@ def convert(
     """
     pad = pad_token_id(dense)
     calibration = calibration_inputs(examples, settings, pad)
-    preparation = Preparation(
-        _WEIGHTS[settings.method], passes=settings.passes, weight_rate=settings.weight_rate, seed=settings.seed
-    )
-    report = calibrate(model, calibration, settings.config, preparation, work / "blocks")
+    report = calibrate(model, calibration, settings, work / "blocks")
     if settings.method == "train":
         _train(model, dense, batched(examples, settings.batch_tokens, pad), settings, work / "training")
     return report
 
 
 def calibration_inputs(
-    examples: Sequence[BatchRow], settings: SpikeSettings, pad: int
+    examples: Sequence[BatchRow], settings: ConversionSettings, pad: int
 ) -> list[dict[str, torch.Tensor]]:
     """Batches without labels of examples spread over all of them."""
     every = max(1, len(examples) // settings.calibration_examples)
@@ -233,7 +266,7 @@ def pad_token_id(model: Any) -> int:
 
 
 def _train(
-    model: Any, dense: Any, batches: list[dict[str, torch.Tensor]], settings: SpikeSettings, run_dir: Path
+    model: Any, dense: Any, batches: list[dict[str, torch.Tensor]], settings: ConversionSettings, run_dir: Path
 ) -> None:
     """Learn from the dense model on the grid, then pack."""
     attach_rounding(model, settings.config)
@@ -243,27 +276,11 @@ def _train(
         warmup_steps=min(50, settings.steps // 10),
         weight_decay=0.0,
         seed=settings.seed,
-        threads=torch.get_num_threads(),
         save_seconds=60.0,
     )
     distill(model, dense, batches, schedule, run_dir)
     pack_rounded(model, settings.config)
     model.config.quantization_config.packed = True
-
-
-@torch.no_grad()
-def _cast(model: nn.Module, dtype: torch.dtype) -> None:
-    """Everything but the scales of packed weights to the dtype of the dense checkpoint."""
-    layers = [layer for _, layer in spiking_layers(model) if isinstance(layer, PackedSpikingLinear)]
-    for layer in layers:
-        for shift in (part for part in layer.transform.children() if isinstance(part, MeanShift)):
-            rounded = shift.mean.to(dtype).float()
-            layer.bias.add_(layer.dense_weight() @ (rounded - shift.mean))  # else a large mean would leave its rounding
-            shift.mean.copy_(rounded)
-    scales = {id(layer.weight_scale) for layer in layers}
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.is_floating_point() and id(tensor) not in scales:
-            tensor.data = tensor.data.to(dtype)
 
 
 def _top_level(source: Path) -> Any:

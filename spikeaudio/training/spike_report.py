@@ -32,7 +32,7 @@ class SpikeReport:
         bytes_spiking: after.
         held_out: number of examples measured on.
         seconds: of this call.
-        peak_gigabytes: largest memory of the process so far.
+        peak_gigabytes: largest memory of the process so far; None where the system does not say.
         settings: what was asked for.
     """
 
@@ -46,7 +46,7 @@ class SpikeReport:
     bytes_spiking: int
     held_out: int
     seconds: float
-    peak_gigabytes: float
+    peak_gigabytes: float | None
     settings: dict[str, Any]
 
 

@@ -14,7 +14,7 @@ from spikeaudio.spiking.layers.attention import NAME, on_attention
 from spikeaudio.spiking.layers.cache import SpikingCache
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.neurons.affine import AffineNeuron
-from spikeaudio.spiking.neurons.neuron import GIFNeuron
+from spikeaudio.spiking.neurons.gif import GIFNeuron
 from spikeaudio.spiking.neurons.planes import Plane
 from spikeaudio.spiking.neurons.steps import BitSteps, UnarySteps
 from spikeaudio.spiking.neurons.threshold import PeakThreshold

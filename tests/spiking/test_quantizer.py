@@ -10,9 +10,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
-from spikeaudio.spiking.config import TARGETS, GIFConfig
+from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import spiking_layers, to_dense, to_spiking
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
+from spikeaudio.spiking.neurons.gif import GIF
 from spikeaudio.spiking.neurons.threshold import MeanThreshold, PeakThreshold
 from tests.fixtures.tiny_qwen2 import tiny_qwen2
 
@@ -46,9 +47,9 @@ def logits(model: nn.Module) -> torch.Tensor:
 
 @pytest.mark.parametrize("neuron", ["gif", "spikellm", "spikingbrain", "spikelm"])
 def test_dense_checkpoint_loads_spiking_and_reloads_bit_equal(dense: Path, tmp_path: Path, neuron: str) -> None:
-    model = AutoModelForCausalLM.from_pretrained(dense, quantization_config=GIFConfig(neuron, salient_share=0.1))
+    model = AutoModelForCausalLM.from_pretrained(dense, quantization_config=GIFConfig({"type": neuron}))
     layers = dict(spiking_layers(model))
-    assert len(layers) == 2 * len(TARGETS) and "lm_head" not in layers
+    assert len(layers) == 2 * 7 and "lm_head" not in layers
     for layer in layers.values():  # nothing uninitialised: what a dense checkpoint lacks is reset
         for name, tensor in [*layer.neuron.named_buffers(), *layer.neuron.named_parameters()]:
             assert not tensor.is_meta and torch.isfinite(tensor.float()).all()
@@ -66,7 +67,7 @@ def test_dense_checkpoint_loads_spiking_and_reloads_bit_equal(dense: Path, tmp_p
 def test_packed_checkpoint_reloads_bit_equal(
     dense: Path, tmp_path: Path, group_size: int | None, dtype: torch.dtype
 ) -> None:
-    config = GIFConfig(group_size=group_size, salient_share=0.2)
+    config = GIFConfig(GIF(salient_share=0.2), group_size=group_size)
     model = AutoModelForCausalLM.from_pretrained(dense, quantization_config=config, dtype=dtype)
     for _, layer in spiking_layers(model):
         layer.neuron.select(torch.arange(layer.in_features) % 5 == 0)
@@ -97,7 +98,7 @@ def test_two_stream_model(tiny_checkpoint: Path, tmp_path: Path) -> None:
     load = SpikeAudioForConditionalGeneration.from_pretrained
     model = load(tiny_checkpoint, quantization_config=GIFConfig())
     names = [name for name, _ in spiking_layers(model)]
-    assert len(names) == 4 * len(TARGETS)  # three trunk layers, one audio layer
+    assert len(names) == 4 * 7  # three trunk layers, one audio layer
     packed_in_place(model, model.config.quantization_config)
     model.save_pretrained(tmp_path)
     again = load(tmp_path)
@@ -116,7 +117,9 @@ def test_a_dense_checkpoint_is_not_taken_for_a_prepared_one(dense: Path, keys: d
 @pytest.mark.parametrize("group_size", [None, 16])
 def test_places_for_a_prepared_checkpoint(dense: Path, group_size: int | None) -> None:
     """Rotation and shift stand in front of the neuron, where names of the dense model do not change."""
-    config = GIFConfig(rotate=True, shift=True, packed=True, group_size=group_size, layer_quanta={QUERIES: None})
+    config = GIFConfig(
+        rotate=True, shift=True, packed=True, group_size=group_size, layer_neurons={QUERIES: {"quanta": None}}
+    )
     model = AutoModelForCausalLM.from_pretrained(dense)
     names = set(model.state_dict())
     to_spiking(model, GIFConfig.from_dict(config.to_dict()))
@@ -133,7 +136,7 @@ def test_places_for_a_prepared_checkpoint(dense: Path, group_size: int | None) -
 def test_back_to_dense(dense: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(dense, quantization_config=GIFConfig())
     expected = logits(AutoModelForCausalLM.from_pretrained(dense))
-    assert to_dense(model) == 2 * len(TARGETS)
+    assert to_dense(model) == 2 * 7
     assert torch.equal(logits(model), expected)
 
 
@@ -164,13 +167,19 @@ def test_trainer_trains_real_weights(dense: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "keys,message",
     [
-        ({"time_step": 2}, r"unknown keys \['time_step'\].*time_steps"),
-        ({"neuron": "lif"}, "neuron must be one of"),
-        ({"coding": "rank"}, "coding must be one of"),
-        ({"salient_share": 1.0}, r"salient_share must be in \[0, 1\)"),
+        ({"time_step": 2}, r"unknown keys \['time_step'\].*weight_bits"),
+        ({"time_steps": 2}, r"unknown keys \['time_steps'\]"),
+        ({"neuron": "gif"}, "parameters of a neuron such as GIF"),
+        ({"neuron": {"type": "lif"}}, "neuron type must be one of gif, .*got 'lif'"),
+        ({"neuron": {"levels": 3}}, "neuron type must be one of .*got None"),
+        ({"neuron": {"type": "spikelm", "levels": 3}}, r"unknown parameters \['levels'\] of the neuron 'spikelm'"),
+        ({"neuron": {"type": "spikellm", "levels": 6}}, "levels \\+ 1 must be a power of two, got 7"),
+        ({"neuron": {"type": "gif", "coding": "rank"}}, "coding must be one of"),
+        ({"neuron": {"type": "gif", "salient_share": 1.0}}, r"salient_share must be in \[0, 1\)"),
         ({"weight_bits": 9}, "2 to 8 bits, got 9"),
-        ({"levels": 0}, "levels >= 1"),
-        ({"quanta": -1.0}, "quanta must be positive"),
+        ({"neuron": {"type": "gif", "levels": 0}}, "levels >= 1"),
+        ({"neuron": {"type": "spikingbrain", "quanta": -1.0}}, "quanta must be positive"),
+        ({"layer_neurons": {"a": {"quanta": -1.0}}}, "quanta must be positive"),
         ({"targets": []}, "targets is empty"),
     ],
 )

@@ -14,12 +14,14 @@ from spikeaudio import SpikeAudio
 from spikeaudio.audio.files import save_audio
 from spikeaudio.cli.app import main
 from spikeaudio.prompt.batch import BatchRow
-from spikeaudio.spiking.conversion import spiking_layers
+from spikeaudio.spiking.conversion import cast, spiking_layers
 from spikeaudio.spiking.layers.cache import SpikingCacheLayer
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear
+from spikeaudio.spiking.neurons.gif import GIF
+from spikeaudio.spiking.preparation.settings import ConversionSettings
 from spikeaudio.spiking.preset import PRESETS, preset
 from spikeaudio.training import spike
-from spikeaudio.training.spike import SpikeSettings, split
+from spikeaudio.training.spike import split
 from tests.fixtures.checkpoint import text_tokenizer
 from tests.fixtures.tiny_qwen2 import tiny_qwen2
 
@@ -46,8 +48,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def settings(**changes: Any) -> SpikeSettings:
-    return SpikeSettings(**{"config": preset("w4a4"), "steps": 6, "batch_tokens": 128, "passes": 10} | changes)
+def settings(**changes: Any) -> ConversionSettings:
+    return ConversionSettings(**{"config": preset("w4a4"), "steps": 6, "batch_tokens": 128, "passes": 10} | changes)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_large_means_survive_half_precision(tiny_checkpoint: Path) -> None:
     x = mean + torch.randn(5, 32)
     with torch.no_grad():
         before = model(x)
-        spike._cast(model, torch.bfloat16)
+        cast(model, torch.bfloat16)
         after = model(x)
     assert (after - before).abs().mean() < 0.1 * before.std()
 
@@ -249,4 +251,7 @@ def test_presets_are_valid() -> None:
         assert config.rotate and config.shift
     assert preset("w4a4kv4").attention and not preset("w4a4").attention
     assert preset("w4a8").make_neuron(8).steps.capacity == 255
-    assert preset("w4a4", time_steps=3).time_steps == 3
+    assert preset("w4a4", {"time_steps": 3}).neuron == GIF(time_steps=3)
+    assert preset("w4a4", GIF(levels=2)).neuron.levels == 2 and preset("w4a4").neuron.levels == 7
+    with pytest.raises(ValueError, match="unknown parameters"):
+        preset("w4a4", {"time_step": 3})

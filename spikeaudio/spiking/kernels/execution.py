@@ -1,12 +1,11 @@
-"""Three ways to run a linear layer on spikes; their integer accumulators are equal, bit for bit.
+"""Two ways to run a linear layer on spikes; their integer accumulators are equal, bit for bit.
 
     folded:        A = W n                                             one integer matrix product on the counts
     event-driven:  A = sum_t w[t] sum_{c: s[t,c] != 0} s[t,c] W[:,c]   adds weight columns where a spike is
-    expanded:      A = [w[0] W, ..., w[T-1] W] [s[0]; ...; s[T-1]]     steps unrolled as extra columns, one product
 
 Folding is exact because integer addition is associative and |A| <= C max|n| max|W| stays far below 2^31 (the widest
 layer of Qwen2-7B, 18,944 inputs, 30 levels, 4-bit weights: 4.5e6). It is the form to run on CPUs and GPUs; events are
-the view of neuromorphic hardware; the expanded form is SpikeLLM's ("merge over channels", arXiv 2407.04752).
+the view of neuromorphic hardware.
 """
 
 from collections.abc import Callable
@@ -103,19 +102,3 @@ def event_driven(plane: Plane, weight: Tensor, largest_code: int = LARGEST_CODE)
             levels = spikes[tokens[part], channels[part]].unsqueeze(-1)
             out.index_add_(0, tokens[part], step_weight * levels * columns[channels[part]])
     return out.reshape(*trains.shape[1:-1], weight.shape[0])
-
-
-def expanded(plane: Plane, weight: Tensor, largest_code: int = LARGEST_CODE) -> Tensor:
-    """Accumulators of a plane with its steps as extra columns. Shapes as of `Execution`.
-
-    Raises:
-        OverflowError: a step's weight times a weight does not fit int8.
-    """
-    if weight.dim() == 3:
-        return _by_group(expanded, plane, weight, largest_code)
-    trains = plane.spikes()  # (T, ..., C)
-    step_weights = plane.steps.weights(len(trains)).to(weight.device)
-    columns = torch.cat([weight.to(torch.int64) * step_weight for step_weight in step_weights], dim=1)
-    if columns.numel() and not -128 <= int(columns.min()) <= int(columns.max()) <= 127:
-        raise OverflowError("a step weight times a weight exceeds int8; expanded columns need weights of fewer bits")
-    return integer_product(torch.cat(list(trains), dim=-1), columns.to(torch.int8))

@@ -130,6 +130,8 @@ def on_attention(module: nn.Module, hook: Hook) -> RemovableHandle:
 def set_attention(model: nn.Module, spiking: bool) -> None:
     """Turn spiking attention on, or off where it is on; modules that are no transformers model have none to turn on.
 
+    Models inside of the model, such as an audio encoder, keep their own attention, which is not causal.
+
     Raises:
         ValueError: the model's attention cannot be changed.
     """
@@ -138,7 +140,7 @@ def set_attention(model: nn.Module, spiking: bool) -> None:
             raise ValueError(f"spiking attention needs a transformers model, got {type(model).__name__}")
         return
     if spiking or model.config._attn_implementation == NAME:
-        model.set_attn_implementation(NAME if spiking else _DENSE)
+        model.set_attn_implementation({"": NAME if spiking else _DENSE})
 
 
 def spiking_attention(

@@ -11,11 +11,14 @@ Xingrun-Xing2/SpikeLLM (spike_driven_quant/quantizer.py, spike_linear.py), defec
 - a silent input has the count `zero`, about half of qmax: it fires.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from spikeaudio.spiking.neurons.neuron import SalientNeuron
+from spikeaudio.spiking.neurons.neuron import SalientNeuron, check_share
 from spikeaudio.spiking.neurons.planes import Plane
+from spikeaudio.spiking.neurons.registry import NeuronParameters, neuron
 from spikeaudio.spiking.neurons.steps import UnarySteps
 
 _SCALE_RANGE = (1e-5, 1e4)
@@ -56,3 +59,32 @@ class AffineNeuron(SalientNeuron):
 
     def extra_repr(self) -> str:
         return f"{self.num_channels}, bits={self.bits}+{self.extra_bits}, {len(self.salient_channels)} salient"
+
+
+@neuron("spikellm")
+@dataclass(frozen=True)
+class SpikeLLM(NeuronParameters):
+    """Parameters of SpikeLLM's neuron, for comparison.
+
+    Args:
+        levels: L = 2^b - 1, the largest amplitude of a spike; spikes are not negative.
+        salient_share: share of the input channels, in [0, 1), that get more steps.
+        salient_time_steps: T = 2^a of the salient channels; the others have one step.
+
+    Raises:
+        ValueError: numbers that are no such powers of two, or out of range.
+    """
+
+    levels: int = 15
+    salient_share: float = 0.0
+    salient_time_steps: int = 2
+
+    def __post_init__(self) -> None:
+        check_share(self.salient_share)
+        for name, power in (("levels + 1", self.levels + 1), ("salient_time_steps", self.salient_time_steps)):
+            if power < 1 or power.bit_count() != 1:
+                raise ValueError(f"{name} must be a power of two, got {power}")
+        self.make(1)
+
+    def make(self, num_channels: int) -> AffineNeuron:
+        return AffineNeuron(num_channels, self.levels.bit_length(), self.salient_time_steps.bit_length() - 1)

@@ -12,6 +12,7 @@ Source: SpikeLM (arXiv 2406.03287), Xingrun-Xing/SpikeLM spikeLM-BERT/spiking.py
 requiring a gradient, so only its initial value 2 mean|m| of the first batch is ever used. Here it learns.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from spikeaudio.spiking.neurons.neuron import SpikingNeuron
 from spikeaudio.spiking.neurons.planes import Plane
+from spikeaudio.spiking.neurons.registry import NeuronParameters, neuron
 from spikeaudio.spiking.neurons.steps import UnarySteps
 
 _LEAK = 0.25
@@ -42,31 +44,9 @@ class _TernarySpike(torch.autograd.Function):
         return gradient * inside, (gradient * slope).sum().reshape(alpha.shape) / membrane.numel() ** 0.5
 
 
-class _SignSpike(torch.autograd.Function):
-    """alpha sign(m): SpikeLM's binary variant, two levels without silence."""
-
-    @staticmethod
-    def forward(ctx: Any, membrane: Tensor, alpha: Tensor) -> Tensor:
-        ctx.save_for_backward(membrane, alpha)
-        return alpha * membrane.sign()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor]:
-        gradient: Tensor = gradients[0]
-        membrane, alpha = ctx.saved_tensors
-        slope = (gradient * membrane.sign()).sum().reshape(alpha.shape) / membrane.numel() ** 0.5
-        return gradient * ((membrane / alpha).abs() <= 1), slope
-
-
 def ternary_spike(membrane: Tensor, alpha: Tensor) -> Tensor:
     """alpha clip(round(m / alpha), -1, 1); (...) and (1,) -> (...), differentiable in both."""
     spikes: Tensor = _TernarySpike.apply(membrane, alpha)  # type: ignore[no-untyped-call]
-    return spikes
-
-
-def sign_spike(membrane: Tensor, alpha: Tensor) -> Tensor:
-    """alpha sign(m); (...) and (1,) -> (...), differentiable in both."""
-    spikes: Tensor = _SignSpike.apply(membrane, alpha)  # type: ignore[no-untyped-call]
     return spikes
 
 
@@ -115,11 +95,6 @@ class ElasticNeuron(SpikingNeuron):
         return torch.stack(spikes)
 
     @torch.no_grad()
-    def reset_parameters(self) -> None:
-        self.alpha.fill_(1.0)
-        self.started.fill_(False)
-
-    @torch.no_grad()
     def _start(self, inputs: Tensor) -> None:
         """Set alpha[t] to twice the mean magnitude of the membrane potential of this batch."""
         carried = torch.zeros_like(inputs[0])
@@ -150,3 +125,24 @@ class ElasticNeuron(SpikingNeuron):
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}"
+
+
+@neuron("spikelm")
+@dataclass(frozen=True)
+class SpikeLM(NeuronParameters):
+    """Parameters of SpikeLM's neuron, for comparison.
+
+    Args:
+        time_steps: T, steps of all channels.
+
+    Raises:
+        ValueError: T below 1.
+    """
+
+    time_steps: int = 4
+
+    def __post_init__(self) -> None:
+        self.make(1)
+
+    def make(self, num_channels: int) -> ElasticNeuron:
+        return ElasticNeuron(self.time_steps)

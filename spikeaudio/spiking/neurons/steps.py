@@ -10,14 +10,11 @@ and the second form is all that a spiking linear layer does. T is the number of 
 |---|---|---|---|
 | `UnarySteps` | -L..L | 1, ..., 1 | T L |
 | `RadixSteps` | -L..L | (L+1)^(T-1), ..., L+1, 1 | (L+1)^T - 1 |
-| `TernarySteps` | -1, 0, 1 | 1, ..., 1 | none: T follows the largest count |
-| `BinarySteps` | 0, 1 | 1, ..., 1 | none; non-negative counts |
-| `BitSteps` | -1, 0, 1 | 2^(T-1), ..., 2, 1 | none |
-| `TwosComplementSteps` | 0, 1 | -2^(T-1), 2^(T-2), ..., 2, 1 | none |
+| `BitSteps` | -1, 0, 1 | 2^(T-1), ..., 2, 1 | none: T follows the largest count |
 
 Sources: the multi-level spikes of a generalized integrate-and-fire neuron are SpikeLLM's (arXiv 2407.04752, "merge L
 steps"); unlike its reference code, whose quantizer reaches one step further than its spikes, capacity here is exactly
-what T spikes carry. The four open-ended codes are SpikingBrain's (arXiv 2509.05276, W8ASpike/Int2Spike).
+what T spikes carry. `BitSteps` is SpikingBrain's (arXiv 2509.05276, W8ASpike/Int2Spike).
 """
 
 from abc import ABC, abstractmethod
@@ -120,36 +117,6 @@ class RadixSteps(StepCode):
 
 
 @dataclass(frozen=True)
-class TernarySteps(StepCode):
-    """|n| spikes of the sign of n, the first ones first; T = max |n|."""
-
-    @property
-    def capacity(self) -> None:
-        return None
-
-    def spikes(self, counts: Tensor) -> Tensor:
-        magnitude, sign = counts.abs(), counts.sign()
-        return torch.stack([sign * (magnitude > t) for t in range(max(1, _largest(counts)))]).to(counts.dtype)
-
-    def weights(self, time_steps: int) -> Tensor:
-        return torch.ones(time_steps, dtype=torch.int64)
-
-
-@dataclass(frozen=True)
-class BinarySteps(TernarySteps):
-    """n spikes of a non-negative count; T = max n.
-
-    Raises:
-        ValueError: a negative count (by `spikes`).
-    """
-
-    def spikes(self, counts: Tensor) -> Tensor:
-        if counts.numel() and int(counts.min()) < 0:
-            raise ValueError(f"binary spikes carry non-negative counts, got {int(counts.min())}")
-        return super().spikes(counts)
-
-
-@dataclass(frozen=True)
 class BitSteps(StepCode):
     """Bits of |n|, most significant first, each with the sign of n; T = bits of the largest |n|."""
 
@@ -162,24 +129,6 @@ class BitSteps(StepCode):
 
     def weights(self, time_steps: int) -> Tensor:
         return _powers(2, time_steps)
-
-
-@dataclass(frozen=True)
-class TwosComplementSteps(StepCode):
-    """Two's complement bits, the sign bit first: one step more than `BitSteps`, but no negative spikes."""
-
-    @property
-    def capacity(self) -> None:
-        return None
-
-    def spikes(self, counts: Tensor) -> Tensor:
-        bits = max(1, _largest(counts).bit_length()) + 1
-        return _digits(torch.where(counts < 0, counts + 2**bits, counts), 2, bits)
-
-    def weights(self, time_steps: int) -> Tensor:
-        weights = _powers(2, time_steps)
-        weights[0] = -weights[0]
-        return weights
 
 
 def _powers(base: int, number: int) -> Tensor:

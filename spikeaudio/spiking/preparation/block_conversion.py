@@ -1,4 +1,4 @@
-"""One decoder block becomes a spiking one: rotate (R4), shift, choose channels and thresholds, then the weights.
+"""One block becomes a spiking one: rotate (R4), shift, choose channels and thresholds, then the weights.
 
     shift     mu = mean of x over tokens, taken in the dense block on the stream of the spiking blocks before
     salient   scores of T(x) with the weights that the layer then has; one mask for all that read x
@@ -15,15 +15,17 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from spikeaudio.spiking.config import GIFConfig, threshold_of
+from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import spiking_form
 from spikeaudio.spiking.layers.attention import set_attention
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
-from spikeaudio.spiking.neurons.neuron import GIFNeuron, SalientNeuron
+from spikeaudio.spiking.neurons.neuron import SalientNeuron, SpikingNeuron
 from spikeaudio.spiking.neurons.planes import decode
+from spikeaudio.spiking.neurons.registry import changed
 from spikeaudio.spiking.preparation.block_stream import BlockStream, Observer
 from spikeaudio.spiking.preparation.block_training import train_block
 from spikeaudio.spiking.preparation.conversion_report import BlockReport, LayerMeasurement
@@ -36,7 +38,7 @@ from spikeaudio.spiking.preparation.saliency import (
     Saliency,
     salient_mask,
 )
-from spikeaudio.spiking.preparation.settings import Preparation, seeded_generator
+from spikeaudio.spiking.preparation.settings import ConversionSettings, seeded_generator
 from spikeaudio.spiking.transforms.hadamard import random_signs, rotate_inputs
 from spikeaudio.spiking.transforms.outliers import shift_inputs
 from spikeaudio.spiking.weights.weight_grid import fitted_grid
@@ -49,8 +51,7 @@ class BlockConversion:
         model: that the block is part of.
         stream: in front of the block.
         index: of the block in the stream.
-        config: how the layers spike; thresholds that were searched for are written into its `layer_quanta`.
-        preparation: how weights and channels are chosen.
+        settings: of the conversion; what was searched for is written into the `layer_neurons` of its configuration.
         groups: names of the block's layers, one list for each input, in order of use.
         dense: stream of the dense blocks, in front of the block, for weights that train; None: they do not.
     """
@@ -60,13 +61,12 @@ class BlockConversion:
         model: PreTrainedModel,
         stream: BlockStream,
         index: int,
-        config: GIFConfig,
-        preparation: Preparation,
+        settings: ConversionSettings,
         groups: list[list[str]],
         dense: BlockStream | None = None,
     ) -> None:
         self._model, self._stream, self._index, self._dense = model, stream, index, dense
-        self._config, self._preparation, self._groups = config, preparation, groups
+        self._config, self._settings, self._groups = settings.config, settings, groups
         self._seconds: dict[str, float] = {}
 
     def restore(self, state: dict[str, Tensor], report: BlockReport) -> BlockReport:
@@ -74,12 +74,17 @@ class BlockConversion:
         self._advance_dense()
         config = self._final_config()
         for name in self._names():
-            if self._preparation.quanta:
-                self._config.layer_quanta[name] = report.layers[name].quanta
+            if self._settings.quanta:
+                self._config.layer_neurons.setdefault(name, {})["quanta"] = report.layers[name].quanta
             self._model.set_submodule(name, spiking_form(name, self._linear(name), config))
         self._block().load_state_dict(state)
         self._stream.advance(self._index)
         return report
+
+    def skip(self) -> None:
+        """Leave the block dense and move the streams behind it."""
+        self._advance_dense()
+        self._stream.advance(self._index)
 
     def convert(self) -> BlockReport:
         """Run all stages and move the streams behind the block.
@@ -95,24 +100,21 @@ class BlockConversion:
             self._set_spiking(name)
         for first, mean in means.items():
             self._shift(first, mean)
-        if self._config.salient_share:
+        if self._config.neuron.salient_share:
             self._choose_salient()
-        if self._preparation.quanta:
+        if self._settings.quanta:
             self._choose_quanta()
         real = {name: self._layer(name) for name in self._names()}
-        training = self._train(targets) if self._preparation.weights == "train" else ()
-        if self._preparation.weights != "train":
+        training = self._train(targets) if self._settings.method == "blocks" else ()
+        if self._settings.method != "blocks":
             for group in self._groups:
                 self._quantize(group)
         measured = {name: LayerMeasurement(layer) for name, layer in real.items()}
         self._stream.advance(self._index, {self._layer(name): each.add for name, each in measured.items()})
         for layer in real.values():
             layer.neuron.eval()
-        quanta = self._config.layer_quanta
-        layers = {
-            name: each.report(quanta.get(name, self._config.quanta), self._seconds[name])
-            for name, each in measured.items()
-        }
+        quanta = {name: getattr(self._config.neuron_of(name), "quanta", None) for name in measured}
+        layers = {name: each.report(quanta[name], self._seconds[name]) for name, each in measured.items()}
         return BlockReport(layers, time.perf_counter() - started, training)
 
     def _block(self) -> nn.Module:
@@ -131,7 +133,7 @@ class BlockConversion:
     def _train(self, targets: list[Tensor]) -> tuple[float, ...]:
         """Integer weights for all layers at once; errors of the block's outputs."""
         started, names = time.perf_counter(), self._names()
-        errors = train_block(self._block(), self._stream, self._index, targets, self._config, self._preparation)
+        errors = train_block(self._block(), self._stream, self._index, targets, self._settings)
         self._seconds.update(dict.fromkeys(names, (time.perf_counter() - started) / len(names)))
         return errors
 
@@ -151,7 +153,7 @@ class BlockConversion:
     def _final_config(self) -> GIFConfig:
         """The configuration of the layers after conversion."""
         config = copy.copy(self._config)
-        config.packed = self._preparation.weights != "real"
+        config.packed = self._settings.packs
         return config
 
     def _observe(self, observers: dict[str, Callable[[Tensor], None]]) -> None:
@@ -182,7 +184,7 @@ class BlockConversion:
         """Put a neuron with the dense layer's weights in its place, rotated where the configuration says so."""
         layer = spiking_form(name, self._linear(name), self._config)
         if any(True for part, _ in layer.transform.named_children() if part == "rotation"):
-            signs = random_signs(layer.in_features, seeded_generator(self._preparation.seed, name))
+            signs = random_signs(layer.in_features, seeded_generator(self._settings.seed, name))
             layer.transform.get_buffer("rotation.signs").copy_(signs)
             rotate_inputs(layer, signs)
         layer.neuron.train()  # a neuron that starts from its first batch does it during calibration
@@ -210,52 +212,55 @@ class BlockConversion:
 
         self._observe({name: partial(update, name) for name in groups})
         for name, layers in groups.items():
-            mask = salient_mask([score.scores() for score in scores[name]], self._config.salient_share)
+            mask = salient_mask([score.scores() for score in scores[name]], self._config.neuron.salient_share)
             for layer in layers:
                 if isinstance(layer.neuron, SalientNeuron):
                     layer.neuron.select(mask)
 
     def _saliency(self, group: str, layer: SpikingLinear) -> Saliency:
-        if self._preparation.saliency == "first_order":
+        if self._settings.saliency == "first_order":
             return FirstOrderSaliency(layer.weight)
-        if self._preparation.saliency == "peak":
+        if self._settings.saliency == "peak":
             return PeakSaliency(layer.in_features)
-        return RandomSaliency(layer.in_features, seeded_generator(self._preparation.seed, group).initial_seed())
+        return RandomSaliency(layer.in_features, seeded_generator(self._settings.seed, group).initial_seed())
 
     def _choose_quanta(self) -> None:
         """Find the threshold of least squared error for every group."""
-        candidates = self._preparation.quanta
-        errors = {group[0]: [0.0] * len(candidates) for group in self._groups}
+        candidates = self._settings.quanta
+        neurons = {group[0]: [self._neuron(group[0], quanta) for quanta in candidates] for group in self._groups}
+        errors = {name: [0.0] * len(candidates) for name in neurons}
 
         def compare(name: str, inputs: Tensor) -> None:
             layer = self._layer(name)
             values = layer.transform(inputs)
-            for number, quanta in enumerate(candidates):
-                self._set_quanta(layer, quanta)
-                fired = decode(layer.neuron.planes(values), layer.in_features)
+            for number, neuron in enumerate(neurons[name]):
+                fired = decode(neuron.planes(values), layer.in_features)
                 errors[name][number] += float((fired - values).double().square().sum())
-            self._set_quanta(layer, self._config.quanta)
 
         self._observe({name: partial(compare, name) for name in errors})
         for first, each in errors.items():
             best = candidates[each.index(min(each))]
             for name in self._group_of(first):
-                self._config.layer_quanta[name] = best
-                self._set_quanta(self._layer(name), best)
+                self._config.layer_neurons.setdefault(name, {})["quanta"] = best
+                self._layer(name).neuron = self._neuron(name, best)
 
-    def _set_quanta(self, layer: SpikingLinear, quanta: float | None) -> None:
-        assert isinstance(layer.neuron, GIFNeuron)
-        layer.neuron.threshold = threshold_of(quanta)
+    def _neuron(self, name: str, quanta: float | None) -> SpikingNeuron:
+        """The neuron of a layer with another threshold and the same state."""
+        layer = self._layer(name)
+        with torch.device(layer.weight.device):
+            neuron = changed(self._config.neuron_of(name), {"quanta": quanta}).make(layer.in_features)
+        neuron.load_state_dict(layer.neuron.state_dict())
+        return neuron.train(layer.neuron.training)
 
     def _quantize(self, group: list[str]) -> None:
         """Integer weights for layers that read one input."""
         started, layers = time.perf_counter(), [self._layer(name) for name in group]
         moments: InputMoments | None = None
-        if self._preparation.weights == "gptq":
+        if self._settings.method == "gptq":
             moments = InputMoments(layers[0])
             self._observe({group[0]: moments.add})
         for name, layer in zip(group, layers, strict=True):
-            if self._preparation.weights != "real":
+            if self._settings.packs:
                 self._model.set_submodule(name, self._packed(layer, moments))
         for name in group:  # the moments are those of the group
             self._seconds[name] = (time.perf_counter() - started) / len(group)
@@ -267,15 +272,15 @@ class BlockConversion:
             return PackedSpikingLinear.pack(layer, grid.codes(layer.weight), grid.scale, bits, size)
 
         weight = layer.weight.detach().float()
-        if self._preparation.noise_damping is not None:
-            weight = weight @ moments.noise_filter(self._preparation.noise_damping)
+        if self._settings.noise_damping is not None:
+            weight = weight @ moments.noise_filter(self._settings.noise_damping)
         quantized = gptq(
             weight,
             moments.hessian.matrix,
             partial(fitted_grid, bits=bits),
             group_size=size,
             static_groups=size is not None,  # packed groups are neighbours, whatever the order of rounding
-            activation_order=self._preparation.activation_order,
-            damping=self._preparation.damping,
+            activation_order=self._settings.activation_order,
+            damping=self._settings.damping,
         )
         return PackedSpikingLinear.pack(layer, quantized.codes, quantized.scale, bits, size)

@@ -1,16 +1,14 @@
-"""Calibration inputs on their way through a decoder, one block at a time.
+"""Calibration inputs on their way through a stack of blocks, one block at a time.
 
     inputs[0] = front(batch),    inputs[b] = outputs[source[b]],    outputs[b] = block b(inputs[b])
 
 `source` is found by watching which tensor a block receives: the block before it, or, where a branch leaves a
 trunk, an earlier one. The model's front (embeddings, adaptors, masks, rotary tables) runs once for every batch;
 after that only the inputs of the blocks whose turn is next are kept, so a model of any depth takes the memory of
-one block, and twice that if a `twin` goes along.
+one block.
 """
 
-import copy
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +20,16 @@ from transformers import PreTrainedModel
 Observer = Callable[[Tensor, Tensor], None]
 """(inputs (N, C), outputs (N, O)) of a layer at the N tokens of a batch that are no padding."""
 
-_FRONT = -1  # the source of blocks that read the embeddings
+RealTokens = Callable[[Mapping[str, Any]], Tensor | None]
+"""Inputs of the model -> (B, T) bool, which of the positions that a block sees are no padding; None: all of them."""
+
+_FRONT = -1  # the source of blocks that read what the front gives
+
+
+def attended_tokens(batch: Mapping[str, Any]) -> Tensor | None:
+    """What a 2-D ``attention_mask`` (B, T) says of the positions of a decoder."""
+    mask = batch.get("attention_mask")
+    return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
 class _Stop(Exception):
@@ -33,6 +40,7 @@ class _Stop(Exception):
 class _Call:
     block: nn.Module
     inputs: Tensor
+    rest: tuple[Any, ...]  # positional arguments behind the inputs
     shared: dict[str, Any]
     outputs: Any = None
 
@@ -41,40 +49,46 @@ class BlockStream:
     """All calibration batches in front of a model's next block.
 
     Args:
-        model: a decoder whose blocks have a `self_attn` and get the same masks and positions; in eval mode.
-        batches: inputs of the model, tensors on any device. A 2-D ``attention_mask`` (B, T) marks padding, which
-            observers do not see.
+        model: in eval mode.
+        batches: inputs of the model, tensors on any device.
+        blocks: names of the blocks, which all get the same masks and positions; None: all with a `self_attn`.
+        real: finds padding, which observers do not see.
 
     Attributes:
         names: of the blocks, in the order in which they are called.
-        digest: hex digest of the batches.
 
     Raises:
         ValueError: no blocks, no batches, or blocks whose inputs come from elsewhere.
     """
 
-    def __init__(self, model: PreTrainedModel, batches: Iterable[Mapping[str, Any]]) -> None:
-        self._blocks = {module: name for name, module in model.named_modules() if hasattr(module, "self_attn")}
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        batches: Iterable[Mapping[str, Any]],
+        blocks: Sequence[str] | None = None,
+        real: RealTokens = attended_tokens,
+    ) -> None:
+        modules = dict(model.named_modules())
+        names = [name for name, module in modules.items() if hasattr(module, "self_attn")] if blocks is None else blocks
+        self._blocks = {modules[name]: name for name in names}
         if not self._blocks:
-            raise ValueError("the model has no decoder blocks (modules with self_attn)")
+            raise ValueError("the model has no blocks (modules with self_attn)")
         self._model = model
+        self._rest: list[tuple[Any, ...]] = []
         self._shared: list[dict[str, Any]] = []
         self._real: list[Tensor | None] = []
         fronts: list[Tensor] = []
-        digest = hashlib.sha256()
         for batch in batches:
-            _digest(batch, digest.update)
             moved = {k: v.to(model.device) if isinstance(v, Tensor) else v for k, v in batch.items()}
             calls = self._calls(moved, 1 if fronts else len(self._blocks))
             if not fronts:
                 self._order, self._sources = self._wiring(calls)
             fronts.append(calls[0].inputs)
+            self._rest.append(calls[0].rest)
             self._shared.append(calls[0].shared)
-            mask = moved.get("attention_mask")
-            self._real.append(mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None)
+            self._real.append(real(moved))
         if not fronts:
             raise ValueError("batches is empty: calibration needs inputs")
-        self.digest = digest.hexdigest()
         self.names = [self._blocks[block] for block in self._order]
         self._states = {_FRONT: fronts}
 
@@ -84,7 +98,7 @@ class BlockStream:
 
         def before(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             shared = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-            calls.append(_Call(block, args[0] if args else kwargs["hidden_states"], shared))
+            calls.append(_Call(block, args[0] if args else kwargs["hidden_states"], args[1:], shared))
             if len(calls) == count:
                 raise _Stop
 
@@ -106,7 +120,8 @@ class BlockStream:
         for index, call in enumerate(calls):
             name, first = self._blocks[call.block], calls[0]
             different = [key for key, value in call.shared.items() if value is not first.shared.get(key)]
-            if different or call.shared.keys() != first.shared.keys():
+            same = len(call.rest) == len(first.rest) and all(a is b for a, b in zip(call.rest, first.rest, strict=True))
+            if different or call.shared.keys() != first.shared.keys() or not same:
                 raise ValueError(f"{name} gets other {', '.join(different) or 'arguments'} than the first block")
             found = [n for n in range(index) if calls[n].outputs is call.inputs]
             if not found and call.inputs is not first.inputs:
@@ -117,12 +132,6 @@ class BlockStream:
     def __len__(self) -> int:
         """Number of batches."""
         return len(self._shared)
-
-    def twin(self) -> "BlockStream":
-        """A stream of its own at the same place, with the same blocks, masks and positions."""
-        twin = copy.copy(self)
-        twin._states = {source: list(states) for source, states in self._states.items()}
-        return twin
 
     def tokens(self, number: int, states: Tensor) -> Tensor:
         """What belongs to the N tokens of a batch that are no padding: (B, T, D) -> (N, D)."""
@@ -137,7 +146,10 @@ class BlockStream:
             number: of the batch, below `len(self)`.
         """
         hidden = self._states[self._sources[index]][number]
-        return _hidden(self._order[index](hidden, **self._shared[number]))
+        return self._call(index, number, hidden)
+
+    def _call(self, index: int, number: int, hidden: Tensor) -> Tensor:
+        return _hidden(self._order[index](hidden, *self._rest[number], **self._shared[number]))
 
     def observe(self, index: int, observers: Mapping[nn.Module, Observer]) -> None:
         """Run the block as far as the observed layers need; its inputs stay.
@@ -179,7 +191,7 @@ class BlockStream:
 
         with _removing([layer.register_forward_hook(hook) for layer in observers]):
             try:
-                return _hidden(self._order[index](hidden, **self._shared[number]))
+                return self._call(index, number, hidden)
             except _Stop:
                 return hidden
 
@@ -197,15 +209,3 @@ def _removing(handles: list[Any]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _digest(batch: Mapping[str, Any], update: Callable[[bytes], None]) -> None:
-    """Feed what a batch holds, names included, to a hash."""
-    for name in sorted(batch):
-        value = batch[name]
-        update(name.encode())
-        if isinstance(value, Tensor):
-            update(f"{value.dtype}{tuple(value.shape)}".encode())
-            update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        else:
-            update(repr(value).encode())

@@ -9,8 +9,8 @@ block's weights are all the memory that it takes, however deep the model.
 
 | learns | rate | source |
 |---|---|---|
-| bounds of the grid (`ClippedFit`) | `Preparation.clipping_rate` 1e-2 | OmniQuant |
-| weights and biases behind the grid, straight through | `Preparation.weight_rate` 1e-3 | EfficientQAT's Block-AP |
+| bounds of the grid (`ClippedFit`) | `ConversionSettings.clipping_rate` 1e-2 | OmniQuant |
+| weights and biases behind the grid, straight through | `ConversionSettings.weight_rate` 1e-3 | EfficientQAT |
 
 AdamW without weight decay; both rates fall to zero along a cosine. Norms do not learn: their gains are 1 after a
 rotation, and the layers behind them can do what they could.
@@ -28,12 +28,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import spiking_layers
 from spikeaudio.spiking.layers.linear import SpikingLinear
 from spikeaudio.spiking.preparation.block_stream import BlockStream
 from spikeaudio.spiking.preparation.rounded_weight import attach_rounding, pack_rounded
-from spikeaudio.spiking.preparation.settings import Preparation, seeded_generator
+from spikeaudio.spiking.preparation.settings import ConversionSettings, seeded_generator
 
 
 @torch.enable_grad()
@@ -42,8 +41,7 @@ def train_block(
     stream: BlockStream,
     index: int,
     targets: Sequence[Tensor],
-    config: GIFConfig,
-    preparation: Preparation,
+    settings: ConversionSettings,
 ) -> tuple[float, ...]:
     """Train the weights of a block's spiking layers on their grid and pack them, in place.
 
@@ -54,8 +52,7 @@ def train_block(
         stream: of spiking blocks, in front of the block.
         index: of the block in the stream.
         targets: (B, T, D), outputs of the dense block for every batch.
-        config: names the grid.
-        preparation: passes, rates and the seed of the order of batches.
+        settings: grid, passes, rates and the seed of the order of batches.
 
     Returns:
         |block' - block| / |block| over every pass, while it learned; without the loss of the last step.
@@ -66,13 +63,13 @@ def train_block(
     before = dict(spiking_layers(block))
     for name, layer in before.items():
         block.set_submodule(name, _learning(layer))
-    attach_rounding(block, config)
-    optimizer = torch.optim.AdamW(_parameter_groups(block, preparation), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, preparation.passes * len(stream))
+    attach_rounding(block, settings.config)
+    optimizer = torch.optim.AdamW(_parameter_groups(block, settings), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.passes * len(stream))
     learned = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    generator = seeded_generator(preparation.seed, f"order {stream.names[index]}")
+    generator = seeded_generator(settings.seed, f"order {stream.names[index]}")
     errors = []
-    for number_of_pass in range(preparation.passes):
+    for number_of_pass in range(settings.passes):
         error = power = 0.0
         for number in torch.randperm(len(stream), generator=generator).tolist():
             wanted = stream.tokens(number, targets[number])
@@ -80,7 +77,7 @@ def train_block(
             if not torch.isfinite(lost):
                 raise FloatingPointError(
                     f"the loss of {stream.names[index]} is {lost.item()} in pass {number_of_pass + 1}: "
-                    f"lower weight_rate {preparation.weight_rate} or clipping_rate {preparation.clipping_rate}"
+                    f"lower weight_rate {settings.weight_rate} or clipping_rate {settings.clipping_rate}"
                 )
             torch.autograd.backward(lost / total, inputs=learned)
             optimizer.step()
@@ -88,7 +85,7 @@ def train_block(
             schedule.step()
             error, power = error + lost.item(), power + total.item()
         errors.append((error / power) ** 0.5)
-    pack_rounded(block, config)
+    pack_rounded(block, settings.config)
     for name, layer in spiking_layers(block):
         if layer.bias is not None:
             old = before[name].bias
@@ -106,7 +103,7 @@ def _learning(layer: SpikingLinear) -> SpikingLinear:
     return copy
 
 
-def _parameter_groups(block: nn.Module, preparation: Preparation) -> list[dict[str, object]]:
+def _parameter_groups(block: nn.Module, settings: ConversionSettings) -> list[dict[str, object]]:
     """Bounds, and weights with biases, of layers on their grid."""
     bounds: list[nn.Parameter] = []
     weights: list[nn.Parameter] = []
@@ -117,7 +114,7 @@ def _parameter_groups(block: nn.Module, preparation: Preparation) -> list[dict[s
                 bounds.append(parameter)
             elif not name.startswith("neuron."):
                 weights.append(parameter)
-    groups = [(bounds, preparation.clipping_rate), (weights, preparation.weight_rate)]
+    groups = [(bounds, settings.clipping_rate), (weights, settings.weight_rate)]
     return [{"params": parameters, "lr": rate} for parameters, rate in groups if parameters and rate]
 
 

@@ -9,18 +9,18 @@
     weights W -> integers, rounded or by GPTQ on x^ = decode(planes(x))                `weight_grid`, `gptq`
             or trained on their grid to give the dense block's outputs                 `block_training`
 
-Every stage is a switch of `GIFConfig` (what the checkpoint must know) or of `Preparation` (what only conversion
-must know). Inputs come from the blocks before, which spike already; inside of a block the layers are done in the
-order q, k, v | o | gate, up | down, each on what those before it really fire. Order and Hessians follow GPTQ
-(arXiv 2210.17323) and QuaRot (arXiv 2404.00456); shift, masks shared by an input, and the search for thresholds
-are ours.
+Every stage is a switch of `GIFConfig` (what the checkpoint must know) or of `ConversionSettings` (what only conversion
+must know). Inputs come from the blocks before, which spike already. Inside of a block the layers are done in the order
+q, k, v | o | gate, up | down (of an encoder: q, k, v | out | fc1 | fc2), each on what those before it really fire.
+Order and Hessians follow GPTQ (arXiv 2210.17323) and QuaRot (arXiv 2404.00456); shift, masks shared by an input, and
+the search for thresholds are ours.
 """
 
 import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,9 @@ from spikeaudio.spiking.layers.linear import PackedSpikingLinear
 from spikeaudio.spiking.preparation.block_conversion import BlockConversion
 from spikeaudio.spiking.preparation.block_stream import BlockStream
 from spikeaudio.spiking.preparation.conversion_report import BlockArchive, ConversionReport
-from spikeaudio.spiking.preparation.settings import Preparation, seeded_generator
+from spikeaudio.spiking.preparation.fingerprint import add_batch, add_tensor
+from spikeaudio.spiking.preparation.settings import ConversionSettings, seeded_generator
+from spikeaudio.spiking.preparation.stacks import Stack, stacks_of
 from spikeaudio.spiking.quantizer import GIFQuantizer
 from spikeaudio.spiking.transforms.hadamard import hadamard_matrix, random_signs
 from spikeaudio.spiking.transforms.rotation import find_layout, fuse_norms, rotate_residual, rotate_values
@@ -61,48 +63,65 @@ def rotate_model(model: PreTrainedModel, seed: int = 0) -> None:
 def calibrate(
     model: PreTrainedModel,
     batches: Iterable[Mapping[str, Any]],
-    config: GIFConfig,
-    preparation: Preparation | None = None,
+    settings: ConversionSettings,
     folder: str | Path | None = None,
 ) -> ConversionReport:
     """Turn a model into a spiking one, in place; ``save_pretrained`` then writes a checkpoint that loads as such.
 
+    The method "train" ends with real weights, which are to be trained and packed next
+    (:mod:`spikeaudio.spiking.preparation.rounded_weight`); every other one ends with packed weights.
+
     Args:
         model: a decoder that `find_layout` knows, dense or with neurons and real weights; in eval mode afterwards.
-        batches: model inputs such as ``{"input_ids": (B, T)}``; ``attention_mask`` marks padding. Read once.
-        config: how the layers are to spike; not changed, the model gets a copy.
-        preparation: how to get there; None: all defaults.
+        batches: model inputs such as ``{"input_ids": (B, T)}``; ``attention_mask`` marks padding.
+        settings: how to get there; not changed, the model gets a copy of its configuration.
         folder: where finished blocks are kept. Called again after a kill, with the same dense model, batches and
             settings, conversion goes on behind the last of them and gives the same bits. Delete it afterwards.
 
     Raises:
-        ValueError: a model that is packed already, layers that no calibration input reaches, a folder of another
-            conversion, or the errors of the stages. After any error the model is half converted: load it again.
+        ValueError: a model that is packed already, weights that are not finite, layers that no calibration input
+            reaches, a folder of another conversion, or the errors of the stages. After any error the model is half
+            converted: load it again.
         FloatingPointError: a block's training diverged.
     """
-    config, preparation = copy.deepcopy(config), preparation or Preparation()
+    settings = replace(settings, config=copy.deepcopy(settings.config))
+    config, batches = settings.config, list(batches)
     config.packed = False
-    if preparation.quanta and config.neuron != "gif":
-        raise ValueError(f"a search for quanta is for the neuron 'gif', got {config.neuron!r}")
-    if preparation.weights == "train" and config.weight_bits == 2 and not preparation.weight_rate:
-        raise ValueError("ternary weights have no bounds that could learn: weight_rate must be above 0, got 0")
     _make_dense(model, config)
-    groups = layers_by_input(model, config)
+    stacks = stacks_of(model, config)
     set_attention(model, config.attention)
     if config.rotate:
-        rotate_model(model, preparation.seed)
-    elif preparation.fuse:
-        fuse_norms(model)
+        rotate_model(model, settings.seed)
     model.eval()
-    stream = BlockStream(model, batches)
-    dense = stream.twin() if preparation.weights == "train" else None
     archive = None
     if folder is not None:
-        archive = BlockArchive(Path(folder), _fingerprint(model, config, preparation, stream.digest))
+        archive = BlockArchive(Path(folder), _fingerprint(model, settings, batches))
+    # Dense blocks are shown what dense blocks and a dense encoder give, so their streams begin before any conversion.
+    dense = [stack.stream(model, batches) if settings.method == "blocks" else None for stack in stacks]
     report = ConversionReport()
+    for stack, teacher in zip(stacks, dense, strict=True):
+        _convert_stack(model, stack, stack.stream(model, batches), teacher, settings, archive, report)
+    config.packed = settings.packs
+    _register(model, config)
+    return report
+
+
+def _convert_stack(
+    model: PreTrainedModel,
+    stack: Stack,
+    stream: BlockStream,
+    dense: BlockStream | None,
+    settings: ConversionSettings,
+    archive: BlockArchive | None,
+    report: ConversionReport,
+) -> None:
+    """Convert the blocks of a stack in order, or restore those that are finished; adds to the report."""
     for index, name in enumerate(tqdm(stream.names, desc="spiking", unit="block", disable=None)):
-        inside = [group for group in groups if group[0].startswith(f"{name}.")]
-        block = BlockConversion(model, stream, index, config, preparation, inside, dense)
+        groups = stack.inside(name)
+        block = BlockConversion(model, stream, index, settings, groups, dense)
+        if not groups:
+            block.skip()
+            continue
         stored = archive.load(name) if archive is not None else None
         if stored is not None:
             report.blocks[name] = block.restore(*stored)
@@ -110,9 +129,6 @@ def calibrate(
         report.blocks[name] = block.convert()
         if archive is not None:
             archive.save(name, model.get_submodule(name), report.blocks[name])
-    config.packed = preparation.weights != "real"
-    _register(model, config)
-    return report
 
 
 def _make_dense(model: PreTrainedModel, config: GIFConfig) -> None:
@@ -126,40 +142,15 @@ def _make_dense(model: PreTrainedModel, config: GIFConfig) -> None:
     to_dense(model)
 
 
-def layers_by_input(model: PreTrainedModel, config: GIFConfig) -> list[list[str]]:
-    """Names of the layers that are to spike: one list for each input, in the order in which a block uses them.
-
-    Raises:
-        ValueError: a model that `find_layout` does not know, targets outside of its blocks, or a group size that does
-            not divide a layer's inputs: what would stop a conversion, known before it begins.
-    """
-    paths = {module: name for name, module in model.named_modules()}
-    groups = [
-        [paths[linear] for linear in linears if config.spikes(paths[linear], linear)]
-        for block in find_layout(model).blocks
-        for linears in (block.attention.linears, (block.o_proj,), block.mlp.linears, (block.down_proj,))
-    ]
-    inside = {name for group in groups for name in group}
-    spiking = [name for name, module in model.named_modules() if config.spikes(name, module)]
-    outside = [name for name in spiking if name not in inside]
-    if outside or not inside:
-        raise ValueError(f"targets must name layers of decoder blocks, got {outside or config.targets}")
-    for name in sorted(inside):
-        inputs = model.get_submodule(name).in_features
-        if config.group_size and inputs % config.group_size:  # type: ignore[operator]
-            raise ValueError(f"group_size {config.group_size} does not divide the {inputs} inputs of {name}")
-    return [group for group in groups if group]
-
-
-def _fingerprint(model: PreTrainedModel, config: GIFConfig, preparation: Preparation, batches: str) -> str:
+def _fingerprint(model: PreTrainedModel, settings: ConversionSettings, batches: Iterable[Mapping[str, Any]]) -> str:
     """Hex digest of what a conversion depends on; of long parameters only the beginning."""
     architecture = {key: value for key, value in model.config.to_dict().items() if key != "_name_or_path"}
-    settings = [architecture, config.to_dict(), asdict(preparation), batches]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    described = json.dumps([architecture, settings.to_dict()], sort_keys=True, default=str)
+    digest = hashlib.sha256(described.encode())
     for name, tensor in model.state_dict().items():
-        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-        start = tensor.detach().flatten()[:_SAMPLE].cpu().contiguous()
-        digest.update(start.view(torch.uint8).numpy().tobytes())
+        add_tensor(digest, name, tensor.detach().flatten()[:_SAMPLE], tensor.shape)
+    for batch in batches:
+        add_batch(digest, batch)
     return digest.hexdigest()
 
 

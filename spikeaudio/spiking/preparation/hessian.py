@@ -1,9 +1,8 @@
-"""Second-order information of a linear layer: what an error in one weight costs, and who can make up for it.
+"""Second-order information of a linear layer: which columns can make up for the error of another one.
 
     H = 2/n sum X^T X + damping mean(diag H) I,        H^-1 = U^T U        (U upper triangular)
 
-A weight's saliency w^2 / U[j, j]^2 grows with the error of the output that is left when it is set to 0 and the columns
-after it make up for it. Source: Optimal Brain Surgeon as used by GPTQ (Frantar et al. 2022, arXiv 2210.17323).
+Source: Optimal Brain Surgeon as used by GPTQ (Frantar et al. 2022, arXiv 2210.17323).
 """
 
 import torch
@@ -76,8 +75,3 @@ def inverse_factor(hessian: Tensor, damping: float = 0.01) -> Tensor:
     if failed:
         raise ValueError(f"Hessian is not positive definite with damping {damping}; raise it or calibrate longer")
     return factor
-
-
-def weight_saliency(weight: Tensor, factor: Tensor) -> Tensor:
-    """w^2 / U[j, j]^2: weights (O, C) and an inverse factor (C, C) -> (O, C)."""
-    return (weight / factor.diagonal()).square()

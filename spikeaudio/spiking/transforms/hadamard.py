@@ -42,7 +42,7 @@ def hadamard_matrix(size: int, signs: Tensor | None = None) -> Tensor:
         ValueError: n below 1, or signs of another shape.
     """
     blocks, order, power = _factors(size)
-    base = torch.tensor(_paley(order), dtype=torch.float64) / math.sqrt(order * power)
+    base = _base(order, torch.float64, torch.device("cpu")) / math.sqrt(order * power)
     matrix: Tensor = torch.kron(torch.eye(blocks, dtype=torch.float64), base)
     for _ in range(power.bit_length() - 1):
         matrix = torch.kron(matrix, torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64))
@@ -81,8 +81,7 @@ def rotate(values: Tensor, signs: Tensor | None = None) -> Tensor:
         work = torch.stack((first + second, first - second), dim=2)
         distance *= 2
     if order > 1:
-        base = torch.tensor(_paley(order), dtype=work.dtype, device=work.device)
-        work = base.T @ work.reshape(rows, order, power)
+        work = _base(order, work.dtype, work.device).T @ work.reshape(rows, order, power)
     return (work / math.sqrt(order * power)).reshape(values.shape).to(values.dtype)
 
 
@@ -165,11 +164,17 @@ def _residues(order: int) -> tuple[int, int] | None:
 
 
 @lru_cache
-def _paley(order: int) -> tuple[tuple[float, ...], ...]:
-    """Hadamard matrix of order 1 or of a Paley order, entries +-1; a tuple, as a cached tensor has a device."""
+def _base(order: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """`_paley` on a device; kept, as making it takes longer than using it. Not to be changed."""
+    with torch.inference_mode(False), torch.device("cpu"):  # an inference tensor would stop gradients for good
+        return _paley(order).to(device, dtype)
+
+
+def _paley(order: int) -> Tensor:
+    """Hadamard matrix of order 1 or of a Paley order, (order, order) float32, entries +-1."""
     found = _residues(order)
     if found is None:
-        return ((1.0,),)
+        return torch.ones(1, 1)
     construction, prime = found
     squares = {number * number % prime for number in range(1, prime)}
     index = torch.arange(prime)
@@ -184,4 +189,4 @@ def _paley(order: int) -> tuple[tuple[float, ...], ...]:
     else:
         matrix = torch.kron(conference, torch.tensor([[1.0, 1.0], [1.0, -1.0]]))
         matrix = matrix + torch.kron(identity, torch.tensor([[1.0, -1.0], [-1.0, -1.0]]))
-    return tuple(tuple(row) for row in matrix.tolist())
+    return matrix

@@ -32,13 +32,19 @@ class Reader:
 
 @dataclass(frozen=True)
 class DecoderBlock:
-    """One layer of Qwen2 or Llama type."""
+    """One layer of Qwen2, Llama, Qwen3 or Phi-3 type."""
 
-    attention: Reader  # q, k and v
-    mlp: Reader  # gate and up
+    attention: Reader  # q, k and v, or all three in one
+    mlp: Reader  # gate and up, or both in one
     o_proj: nn.Linear
     down_proj: nn.Linear
     head_dim: int
+    values: slice  # which outputs of the last layer of `attention` are values
+
+    @property
+    def groups(self) -> tuple[tuple[nn.Linear, ...], ...]:
+        """Linear layers by the input that they share, in order of use."""
+        return self.attention.linears, (self.o_proj,), self.mlp.linears, (self.down_proj,)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class ResidualLayout:
     adaptors: tuple[nn.Module, ...]  # write features to the embeddings' places; their last child is applied last
     blocks: tuple[DecoderBlock, ...]  # all layers, branches included
     heads: tuple[Reader, ...]  # final norm and output layer of each stream of tokens
+    encoders: tuple[nn.Module, ...] = ()  # make what the adaptors read; no part of the residual stream
 
     def readers(self) -> Iterator[Reader]:
         """Every norm with what reads it."""
@@ -60,39 +67,47 @@ class ResidualLayout:
 def find_layout(model: PreTrainedModel) -> ResidualLayout:
     """Recognize the parts of a model by their structure and names.
 
-    Known are the input embedding, layers of Qwen2 or Llama type, pairs ``norm`` and ``lm_head``, ``x_norm`` and
-    ``x_head``, and modules named ``...adaptor``. Modules without parameters do not matter.
+    Known are the input embedding, layers of Qwen2, Llama, Qwen3 or Phi-3 type, pairs ``norm`` and ``lm_head``,
+    ``x_norm`` and ``x_head``, modules named ``...adaptor``, and in front of these modules named ``...encoder``. Modules
+    without parameters do not matter.
 
     Raises:
         ValueError: a part with parameters is none of these: nobody knows what it does to the residual stream.
     """
-    blocks, adaptors, embedding = [], [], model.get_input_embeddings()
+    blocks, adaptors, encoders, embedding = [], [], [], model.get_input_embeddings()
     norms: dict[str, nn.Module] = {}
     heads: dict[str, nn.Linear] = {}
     for path, part in _parts(model):
         name = path.rpartition(".")[2]
         if hasattr(part, "self_attn"):
-            blocks.append(_block(path, part))
+            blocks.append(_block(path, part, type(model).__name__))
         elif name.endswith("adaptor"):
             adaptors.append(part)
+        elif name.endswith("encoder"):
+            encoders.append(part)
         elif name.endswith("norm") and _is_rms_norm(part):
             norms[name.removesuffix("norm").removesuffix("_")] = part
         elif name.endswith("_head") and isinstance(part, nn.Linear):
             heads["" if name == "lm_head" else name.removesuffix("_head")] = part
         elif part is not embedding:
-            raise ValueError(f"{path} ({type(part).__name__}) is no known part of a Qwen2 or Llama type decoder")
+            raise ValueError(
+                f"{path} ({type(part).__name__}) of {type(model).__name__} is no known part: "
+                "decoders of Qwen2, Llama, Qwen3 and Phi-3 type are"
+            )
     if not blocks or norms.keys() != heads.keys():
         found = f"{len(blocks)} layers, norms {[*norms]} and heads {[*heads]}"
-        raise ValueError(f"expected decoder layers and one head per final norm, got {found}")
+        raise ValueError(f"{type(model).__name__} needs decoder layers and one head per final norm, got {found}")
+    if encoders and not adaptors:
+        raise ValueError(f"{type(model).__name__} has an encoder, but no module named ...adaptor behind it")
     ends = tuple(Reader(norm, (heads[name],)) for name, norm in norms.items())
-    return ResidualLayout(embedding, tuple(adaptors), tuple(blocks), ends)
+    return ResidualLayout(embedding, tuple(adaptors), tuple(blocks), ends, tuple(encoders))
 
 
 def _parts(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
     """Outermost modules with a meaning of their own, with their paths."""
     for name, child in module.named_children():
         inside = f"{path}.{name}" if path else name
-        known = hasattr(child, "self_attn") or name.endswith("adaptor")
+        known = hasattr(child, "self_attn") or name.endswith(("adaptor", "encoder"))
         if known or any(True for _ in child.parameters(recurse=False)):
             yield inside, child
         else:
@@ -104,29 +119,39 @@ def _is_rms_norm(module: nn.Module) -> bool:
     return hasattr(module, "variance_epsilon") and isinstance(getattr(module, "weight", None), nn.Parameter)
 
 
-def _block(path: str, layer: nn.Module) -> DecoderBlock:
+def _block(path: str, layer: nn.Module, architecture: str) -> DecoderBlock:
     parts = {name for name, child in layer.named_children() if any(True for _ in child.parameters())}
     if parts != {"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}:
         raise ValueError(f"{path} must consist of self_attn, mlp and the norms before them, got {sorted(parts)}")
+    inside = dict(layer.named_modules())
 
     def linear(name: str) -> nn.Linear:
-        found = layer.get_submodule(name)
+        found = inside.get(name)
         if not isinstance(found, nn.Linear):
-            raise ValueError(f"{path}.{name} must be a linear layer, got {type(found).__name__}")
+            kind = "none" if found is None else type(found).__name__
+            raise ValueError(f"{path}.{name} of {architecture} must be a linear layer, got {kind}")
         return found
 
     def reader(norm: str, *names: str) -> Reader:
-        found = layer.get_submodule(norm)
+        found = inside[norm]
         if not _is_rms_norm(found):
             raise ValueError(f"{path}.{norm} must be an RMSNorm with variance_epsilon, got {type(found).__name__}")
         return Reader(found, tuple(linear(name) for name in names))
 
+    fused = "self_attn.qkv_proj" in inside, "mlp.gate_up_proj" in inside  # as in Phi-3
+    queries = ("self_attn.qkv_proj",) if fused[0] else ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    gates = ("mlp.gate_up_proj",) if fused[1] else ("mlp.gate_proj", "mlp.up_proj")
+    attention, o_proj = reader("input_layernorm", *queries), linear("self_attn.o_proj")
+    outputs = attention.linears[-1].out_features
+    # The heads of values are as many as those of keys: half of what queries leave.
+    values = (outputs - o_proj.in_features) // 2 if fused[0] else outputs
     return DecoderBlock(
-        reader("input_layernorm", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-        reader("post_attention_layernorm", "mlp.gate_proj", "mlp.up_proj"),
-        linear("self_attn.o_proj"),
+        attention,
+        reader("post_attention_layernorm", *gates),
+        o_proj,
         linear("mlp.down_proj"),
-        int(layer.get_submodule("self_attn").head_dim),  # type: ignore[arg-type]
+        int(inside["self_attn"].head_dim),  # type: ignore[arg-type]
+        slice(outputs - values, outputs),
     )
 
 
@@ -221,7 +246,7 @@ def rotate_values(model: PreTrainedModel, rotation: Tensor) -> None:
     rotations = rotation.expand(len(blocks), *rotation.shape[-2:])
     for block, matrix in zip(blocks, rotations, strict=True):
         _check_rotation(matrix, block.head_dim)
-        _rotate_outputs(block.attention.linears[-1], matrix)
+        _rotate_outputs(block.attention.linears[-1], matrix, block.values)
         _rotate_rows(block.o_proj.weight, matrix)
 
 
@@ -242,8 +267,8 @@ def _rotate_rows(tensor: Tensor, rotation: Tensor) -> None:
         rows.copy_(rows.double() @ matrix)
 
 
-def _rotate_outputs(linear: nn.Linear, rotation: Tensor) -> None:
-    """y <- y Q: W <- Q^T W, b <- b Q."""
-    _rotate_rows(linear.weight.T, rotation)
+def _rotate_outputs(linear: nn.Linear, rotation: Tensor, outputs: slice = slice(None)) -> None:
+    """y <- y Q for some outputs: W <- Q^T W, b <- b Q."""
+    _rotate_rows(linear.weight[outputs].T, rotation)
     if linear.bias is not None:
-        _rotate_rows(linear.bias, rotation)
+        _rotate_rows(linear.bias[outputs], rotation)

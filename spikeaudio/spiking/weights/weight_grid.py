@@ -9,9 +9,7 @@ maps 0 to 0 and costs an integer execution no correction.
 |---|---|---|---|
 | `AffineGrid.asymmetric` | (max(high, 0) - min(low, 0)) / (2^b - 1) | round(-low / scale) | GPTQ |
 | `AffineGrid.symmetric` | 2 max abs(w) / (2^b - 1) | none | GPTQ |
-| `TernaryGrid.peak` | a = max abs(w); codes 0, +-1 where abs(w) > a / 2 | none | GPTQ "trits" |
 | `TernaryGrid.least_squares` | the a of least squared error | none | ours |
-| `ClippedGrid.asymmetric` | (high - low) / (2^b - 1), bounds learned | round(-low / scale) | OmniQuant, SpikeLLM |
 | `ClippedGrid.symmetric` | max(abs(high), abs(low)) / (2^(b-1) - 1), bounds learned | none | OmniQuant, SpikeLLM |
 
 Sources: GPTQ (arXiv 2210.17323), IST-DASLab/gptq quant.py; OmniQuant (arXiv 2308.13137) and SpikeLLM (arXiv
@@ -29,7 +27,6 @@ from torch import Tensor, nn
 
 _SHRINK_STEPS, _SMALLEST_SHRINK, _ERROR_POWER = 100, 0.2, 2.4  # GPTQ's search for a clipped range
 _SCALE_RANGE = (1e-5, 1e4)  # OmniQuant's
-_LARGEST_ZERO = 1e4
 _INITIAL_LOGIT = 4.0  # sigmoid(4) = 0.98: training starts almost unclipped
 
 
@@ -160,11 +157,6 @@ class TernaryGrid(WeightGrid):
         return (ratio > 0.5).float() - (ratio < -0.5).float() + (passing - passing.detach())
 
     @classmethod
-    def peak(cls, weight: Tensor, group_size: int | None = None) -> "TernaryGrid":
-        """a = the largest magnitude, as GPTQ's ``trits``: (O, C) real; most weights become 0."""
-        return cls(_peak(weight, group_size), None)
-
-    @classmethod
     def least_squares(cls, weight: Tensor, group_size: int | None = None) -> "TernaryGrid":
         """The a of least squared error: (O, C) real.
 
@@ -179,17 +171,7 @@ class TernaryGrid(WeightGrid):
 
 
 class ClippedGrid(UniformGrid):
-    """OmniQuant's grids, from bounds that may be learned: differentiable in the weights and in the bounds.
-
-    The range need not contain 0; then the zero point lies outside of the codes.
-    """
-
-    @classmethod
-    def asymmetric(cls, low: Tensor, high: Tensor, bits: int) -> "ClippedGrid":
-        """All levels between bounds (O, G), of `weight_range` or of a `WeightClipping`."""
-        scale = ((high - low) / (2**bits - 1)).clamp(*_SCALE_RANGE)
-        zero = (-low / scale).detach().clamp(-_LARGEST_ZERO, _LARGEST_ZERO).round().int()
-        return cls(scale, zero - 2 ** (bits - 1), bits)
+    """OmniQuant's symmetric grid, from bounds that may be learned: differentiable in the weights and in the bounds."""
 
     @classmethod
     def symmetric(cls, low: Tensor, high: Tensor, bits: int) -> "ClippedGrid":

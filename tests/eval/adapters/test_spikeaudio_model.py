@@ -18,8 +18,9 @@ from spikeaudio import SpikeAudio
 from spikeaudio.audio.files import save_audio
 from spikeaudio.spiking.conversion import spiking_layers
 from spikeaudio.spiking.neurons.planes import Plane
+from spikeaudio.spiking.preparation.settings import ConversionSettings
 from spikeaudio.spiking.preset import preset
-from spikeaudio.training.spike import SpikeSettings, spike
+from spikeaudio.training.spike import spike
 from tests.eval.conftest import write_tone
 from tests.eval.run.test_command import run
 
@@ -35,7 +36,9 @@ def spiking_checkpoint(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathF
         answered = [{"type": "text", "text": "hello"}]
         lines.append({"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]})
     (folder / "examples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    spike(tiny_checkpoint, folder / "twin", folder / "examples.jsonl", SpikeSettings(preset("w4a4"), method="round"))
+    spike(
+        tiny_checkpoint, folder / "twin", folder / "examples.jsonl", ConversionSettings(preset("w4a4"), method="round")
+    )
     return folder / "twin"
 
 

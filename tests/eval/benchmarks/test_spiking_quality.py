@@ -8,8 +8,9 @@ import torch
 
 from eval.benchmarks.spiking_quality import WordErrors, main, spoken_examples, table
 from spikeaudio.audio.files import save_audio
+from spikeaudio.spiking.preparation.settings import ConversionSettings
 from spikeaudio.spiking.preset import preset
-from spikeaudio.training.spike import SpikeSettings, spike
+from spikeaudio.training.spike import spike
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_rows_are_measured(
 
 
 def test_a_finished_checkpoint_is_a_row(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
-    spike(tiny_checkpoint, tmp_path / "twin", data, SpikeSettings(preset("w4a4"), method="round"))
+    spike(tiny_checkpoint, tmp_path / "twin", data, ConversionSettings(preset("w4a4"), method="round"))
     files = ["--model", str(tiny_checkpoint), "--train", str(data), "--test", str(data)]
     main([*files, "--rows", "none", "--spiking", str(tmp_path / "twin"), "--json", str(tmp_path / "out.json")])
     names = [row["name"] for row in json.loads((tmp_path / "out.json").read_text())["rows"]]

@@ -145,7 +145,8 @@ def test_the_command(download, tmp_path, capsys):
         convert(download, tmp_path / "newer")
     (download / "vocoder" / "config.json").write_text(json.dumps({}))
     with pytest.raises(ValueError, match="first `spikeaudio convert kimi"):
+        from spikeaudio.spiking.preparation.settings import ConversionSettings
         from spikeaudio.spiking.preset import preset
-        from spikeaudio.training.spike import SpikeSettings, spike
+        from spikeaudio.training.spike import spike
 
-        spike(download, tmp_path / "spikes", tmp_path / "none.jsonl", SpikeSettings(preset("w4a4")))
+        spike(download, tmp_path / "spikes", tmp_path / "none.jsonl", ConversionSettings(preset("w4a4")))

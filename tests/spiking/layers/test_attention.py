@@ -14,6 +14,7 @@ from spikeaudio.spiking.kernels.execution import event_driven
 from spikeaudio.spiking.layers.attention import NAME, attention_products, code_states
 from spikeaudio.spiking.layers.cache import SpikingCache, cache_for, decode_states, encode_states
 from spikeaudio.spiking.preparation.calibration import calibrate
+from spikeaudio.spiking.preparation.settings import ConversionSettings
 from spikeaudio.spiking.transforms.hadamard import rotate_queries_keys
 from tests.fixtures.tiny_qwen2 import tiny_qwen2
 
@@ -145,7 +146,8 @@ def test_attention_is_a_property_of_a_checkpoint(tmp_path: Path) -> None:
     assert cache_for(plain) is None
     with torch.no_grad():
         assert not torch.equal(plain(IDS).logits, spiking)
-    calibrate(model, [{"input_ids": IDS}], GIFConfig(attention=True, rotate=True, shift=True))
+    asked = ConversionSettings(GIFConfig(attention=True, rotate=True, shift=True), "gptq")
+    calibrate(model, [{"input_ids": IDS}], asked)
     with torch.no_grad():
         packed = model(IDS).logits
     model.save_pretrained(tmp_path / "packed")

@@ -5,11 +5,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from spikeaudio.spiking.kernels.execution import event_driven, expanded, folded
+from spikeaudio.spiking.kernels.execution import event_driven
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.neurons.affine import AffineNeuron
 from spikeaudio.spiking.neurons.elastic import ElasticNeuron
-from spikeaudio.spiking.neurons.neuron import GIFNeuron, SpikingNeuron
+from spikeaudio.spiking.neurons.gif import GIFNeuron
+from spikeaudio.spiking.neurons.neuron import SpikingNeuron
 from spikeaudio.spiking.neurons.steps import BitSteps, RadixSteps, UnarySteps
 from spikeaudio.spiking.neurons.threshold import MeanThreshold, PeakThreshold
 from spikeaudio.spiking.weights.packing import pack, packed_width, unpack
@@ -92,17 +93,6 @@ def test_published_spikes_change_the_published_result() -> None:
         whole = packed(x)
         packed.execution = event_driven
         assert (packed(x) - whole).abs().max() > 1e-3
-
-
-def test_two_bit_weights_expand_to_columns() -> None:
-    layer = SpikingLinear.of(nn.Linear(INPUTS, OUTPUTS), GIFNeuron(INPUTS, RadixSteps(2, 7)))
-    packed = PackedSpikingLinear.pack(layer, *quantized(layer, 2, INPUTS), bits=2)
-    x = torch.randn(4, INPUTS)
-    with torch.no_grad():
-        results = []
-        for packed.execution in (folded, event_driven, expanded):
-            results.append(packed(x))
-    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
 
 
 def test_names_are_those_of_the_dense_layer() -> None:

@@ -14,11 +14,12 @@ from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import spiking_layers
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear
+from spikeaudio.spiking.neurons.gif import GIF
 from spikeaudio.spiking.preparation import block_conversion, block_training
 from spikeaudio.spiking.preparation.block_stream import BlockStream
 from spikeaudio.spiking.preparation.calibration import calibrate, rotate_model
 from spikeaudio.spiking.preparation.conversion_report import ConversionReport
-from spikeaudio.spiking.preparation.settings import Preparation
+from spikeaudio.spiking.preparation.settings import ConversionSettings
 from spikeaudio.spiking.weights.weight_grid import AffineGrid
 from tests.fixtures.tiny_qwen2 import tiny_qwen2
 
@@ -26,8 +27,8 @@ PREPARED: dict[str, Any] = {"rotate": True, "shift": True}
 LENGTH = 12
 
 
-def training(**changes: Any) -> Preparation:
-    return Preparation("train", **{"passes": 6, "weight_rate": 1e-3} | changes)
+def training(config: GIFConfig | None = None, **changes: Any) -> ConversionSettings:
+    return ConversionSettings(config or GIFConfig(), "blocks", **{"passes": 6, "weight_rate": 1e-3} | changes)
 
 
 def qwen2() -> Qwen2ForCausalLM:
@@ -91,12 +92,12 @@ def test_training_brings_blocks_closer_to_the_dense_ones(tiny_checkpoint: Path, 
     batches = text_batches() if kind == "qwen2" else audio_batches(dense)
     config = GIFConfig(**PREPARED, weight_bits=bits)
     errors: dict[str, dict[str, float]] = {}
-    for preparation in (Preparation("round"), Preparation("gptq"), training(passes=15)):
+    for asked in (ConversionSettings(config, "round"), ConversionSettings(config, "gptq"), training(config, passes=15)):
         model = copy.deepcopy(dense)
-        report = calibrate(model, batches, config, preparation)
-        errors[preparation.weights] = block_errors(dense, model, batches)
-    assert list(report.blocks) == list(errors["train"]) and len(report.blocks) == (2 if kind == "qwen2" else 4)
-    for name, error in errors["train"].items():
+        report = calibrate(model, batches, asked)
+        errors[asked.method] = block_errors(dense, model, batches)
+    assert list(report.blocks) == list(errors["blocks"]) and len(report.blocks) == (2 if kind == "qwen2" else 4)
+    for name, error in errors["blocks"].items():
         assert error < 0.9 * errors["round"][name] and error < 0.95 * errors["gptq"][name], name
         during = report.blocks[name].training
         assert len(during) == 15 and error < during[0]
@@ -124,7 +125,7 @@ def test_the_dense_stream_is_dense_and_not_that_of_the_spiking_blocks(
         return train(block, stream, index, targets, *rest)
 
     monkeypatch.setattr(block_conversion, "train_block", remembering)
-    calibrate(model, batches, GIFConfig(**PREPARED, attention=attention), training(passes=1))
+    calibrate(model, batches, training(GIFConfig(**PREPARED, attention=attention), passes=1))
     assert len(seen) == 2
     for one, other in zip(seen, states, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
@@ -136,8 +137,8 @@ def test_reloads_bit_equal(tmp_path: Path, bits: int, dtype: torch.dtype) -> Non
     qwen2().save_pretrained(tmp_path / "dense")
     model, batches = AutoModelForCausalLM.from_pretrained(tmp_path / "dense", dtype=dtype), text_batches()
     norms = {name: weight.clone() for name, weight in rotated_norms(model).items()}
-    config = GIFConfig(**PREPARED, weight_bits=bits, group_size=16, salient_share=0.1)
-    calibrate(model, batches, config, training(quanta=(1.0, 2.5)))
+    config = GIFConfig(GIF(salient_share=0.1), **PREPARED, weight_bits=bits, group_size=16)
+    calibrate(model, batches, training(config, quanta=(1.0, 2.5)))
     model.save_pretrained(tmp_path / "spiking")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "spiking")
     assert all(isinstance(layer, PackedSpikingLinear) for _, layer in spiking_layers(again))
@@ -166,25 +167,25 @@ def test_killed_and_resumed_gives_the_same_bits(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int
 ) -> None:
     """Killed while the third trunk block or the branch learns: both streams are where they were."""
-    config, preparation = GIFConfig(**PREPARED, salient_share=0.1), training(passes=2, quanta=(None, 2.0))
+    asked = training(GIFConfig(GIF(salient_share=0.1), **PREPARED), passes=2, quanta=(None, 2.0))
     fresh = two_streams(tiny_checkpoint)
     batches = audio_batches(fresh)
-    expected = calibrate(fresh, batches, config, preparation)
-    squares, calls = block_training._squares, []
+    expected = calibrate(fresh, batches, asked)
+    outputs, calls = BlockStream.outputs, []
 
     def dying(*args: Any) -> Any:
         calls.append(args)
         if len(calls) == 2 * len(batches) * finished + 4:  # in the second pass of the block after
             raise Killed
-        return squares(*args)
+        return outputs(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(block_training, "_squares", dying)
+        patch.setattr(BlockStream, "outputs", dying)
         with pytest.raises(Killed):
-            calibrate(two_streams(tiny_checkpoint), batches, config, preparation, tmp_path)
+            calibrate(two_streams(tiny_checkpoint), batches, asked, tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == finished
     resumed = two_streams(tiny_checkpoint)
-    report = calibrate(resumed, iter(batches), config, preparation, tmp_path)
+    report = calibrate(resumed, iter(batches), asked, tmp_path)
     assert same_state(resumed, fresh)
     for name, block in report.blocks.items():
         assert block.training == expected.blocks[name].training
@@ -201,13 +202,13 @@ def test_padding_does_not_matter() -> None:
         batches = text_batches()
         batches[2]["input_ids"][batches[2]["attention_mask"] == 0] = filling
         models.append(qwen2())
-        calibrate(models[-1], batches, GIFConfig(**PREPARED), training(passes=2))
+        calibrate(models[-1], batches, training(GIFConfig(**PREPARED), passes=2))
     assert same_state(*models)
 
 
 def test_the_seed_orders_the_batches() -> None:
     def trained(seed: int) -> ConversionReport:
-        return calibrate(qwen2(), text_batches(), GIFConfig(), training(passes=2, seed=seed))
+        return calibrate(qwen2(), text_batches(), training(passes=2, seed=seed))
 
     first, again, other = (trained(seed).blocks["model.layers.0"].training for seed in (0, 0, 3))
     assert first == again != other
@@ -216,7 +217,7 @@ def test_the_seed_orders_the_batches() -> None:
 def test_only_bounds_learn_where_weights_have_no_rate() -> None:
     """OmniQuant itself: every packed code is the dense weight rounded on some grid."""
     dense, model = qwen2(), qwen2()
-    calibrate(model, text_batches(), GIFConfig(), training(weight_rate=0.0))
+    calibrate(model, text_batches(), training(weight_rate=0.0))
     moved = 0
     for name, layer in spiking_layers(model):
         weight = dense.get_submodule(name).weight.detach()
@@ -235,9 +236,9 @@ def test_what_cannot_be_trained_is_said() -> None:
         with pytest.raises(ValueError, match=message):
             training(**changes)
     with pytest.raises(ValueError, match="ternary weights have no bounds that could learn"):
-        calibrate(qwen2(), text_batches(), GIFConfig(weight_bits=2), training(weight_rate=0.0))
+        training(GIFConfig(weight_bits=2), weight_rate=0.0)
     with pytest.raises(FloatingPointError, match=r"the loss of model.layers.0 is (nan|inf) in pass \d"):
-        calibrate(qwen2(), text_batches(), GIFConfig(), training(weight_rate=1e30))
+        calibrate(qwen2(), text_batches(), training(weight_rate=1e30))
 
 
 def test_layers_that_were_there_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +256,6 @@ def test_layers_that_were_there_stay_as_they_are(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(block_conversion, "train_block", watching)
     model = qwen2()
-    calibrate(model, text_batches(), GIFConfig(**PREPARED), training(passes=2))
+    calibrate(model, text_batches(), training(GIFConfig(**PREPARED), passes=2))
     assert not changed
     assert all(parameter.grad is None for parameter in model.parameters())

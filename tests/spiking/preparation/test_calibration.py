@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,19 +16,19 @@ from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.spiking.config import GIFConfig
 from spikeaudio.spiking.conversion import spiking_layers, to_dense
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
-from spikeaudio.spiking.neurons.neuron import GIFNeuron
+from spikeaudio.spiking.neurons.gif import GIF, GIFNeuron
 from spikeaudio.spiking.neurons.threshold import MeanThreshold
 from spikeaudio.spiking.preparation import block_conversion
 from spikeaudio.spiking.preparation.block_stream import BlockStream
 from spikeaudio.spiking.preparation.calibration import calibrate, rotate_model
 from spikeaudio.spiking.preparation.input_moments import InputMoments
-from spikeaudio.spiking.preparation.settings import Preparation
+from spikeaudio.spiking.preparation.settings import ConversionSettings
 from spikeaudio.spiking.transforms.outliers import inject_outliers
 from spikeaudio.spiking.transforms.rotation import find_layout
 from tests.fixtures.tiny_qwen2 import SIZES, tiny_qwen2
 
 VOCABULARY, LENGTH = SIZES["vocab_size"], 12
-EVERYTHING = {"rotate": True, "shift": True, "salient_share": 0.1}
+EVERYTHING = {"rotate": True, "shift": True, "neuron": GIF(salient_share=0.1)}
 
 
 def qwen2(**sizes: int) -> Qwen2ForCausalLM:
@@ -38,6 +39,14 @@ def qwen2(**sizes: int) -> Qwen2ForCausalLM:
 def llama() -> LlamaForCausalLM:
     torch.manual_seed(0)
     return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
+
+
+def gptq(**keys: Any) -> ConversionSettings:
+    return ConversionSettings(GIFConfig(**keys), "gptq")
+
+
+def rounded(neuron: GIF | None = None, saliency: Any = "first_order", **keys: Any) -> ConversionSettings:
+    return ConversionSettings(GIFConfig(neuron, **keys), "round", saliency=saliency)
 
 
 def text_batches() -> list[dict[str, Tensor]]:
@@ -90,19 +99,19 @@ def same_state(one: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("weights", ["gptq", "real"])
-def test_prepared_qwen2_reloads_bit_equal(tmp_path: Path, dtype: torch.dtype, weights: str) -> None:
+@pytest.mark.parametrize("method", ["gptq", "train"])
+def test_prepared_qwen2_reloads_bit_equal(tmp_path: Path, dtype: torch.dtype, method: Any) -> None:
     qwen2().save_pretrained(tmp_path / "dense")
     # loaded, as ``.to(bfloat16)`` also rounds the frequencies of positions, which no checkpoint holds
     model, batches = AutoModelForCausalLM.from_pretrained(tmp_path / "dense", dtype=dtype), text_batches()
     config = GIFConfig(**EVERYTHING, group_size=16)
-    report = calibrate(model, batches, config, Preparation(weights=weights, quanta=(1.0, 2.5)))
-    assert not config.packed and not config.layer_quanta, "the caller's configuration is not changed"
+    report = calibrate(model, batches, ConversionSettings(config, method, quanta=(1.0, 2.5)))
+    assert not config.packed and not config.layer_neurons, "the caller's configuration is not changed"
     model.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path)
     layers = dict(spiking_layers(again))
     assert list(layers) == list(dict(spiking_layers(model))) and len(layers) == len(dict(report.layers())) == 14
-    assert {isinstance(layer, PackedSpikingLinear) for layer in layers.values()} == {weights == "gptq"}
+    assert {isinstance(layer, PackedSpikingLinear) for layer in layers.values()} == {method == "gptq"}
     assert all(layer.bias is not None for layer in layers.values())
     assert again.dtype == dtype and same_state(model, again)
     for batch in batches:
@@ -115,7 +124,7 @@ def test_prepared_qwen2_reloads_bit_equal(tmp_path: Path, dtype: torch.dtype, we
 def test_prepared_two_streams_reload_bit_equal(tiny_checkpoint: Path, tmp_path: Path, dtype: torch.dtype) -> None:
     model = two_streams(tiny_checkpoint, dtype)
     [batch] = batches = audio_batches(model)
-    calibrate(model, batches, GIFConfig(**EVERYTHING))
+    calibrate(model, batches, gptq(**EVERYTHING))
     model.save_pretrained(tmp_path)
     again = SpikeAudioForConditionalGeneration.from_pretrained(tmp_path)
     assert isinstance(again.model.feature_adaptor.norm, nn.Sequential)
@@ -162,7 +171,7 @@ def test_real_weights_keep_the_function_apart_from_spikes(make: Callable[[], nn.
     """Rotation, shift and what undoes them cancel: with neurons taken off, the logits are the dense model's."""
     model, [batch, *_] = make(), text_batches()
     expected = logits(model, batch)
-    calibrate(model, text_batches(), GIFConfig(**EVERYTHING), Preparation(weights="real"))
+    calibrate(model, text_batches(), ConversionSettings(GIFConfig(**EVERYTHING), "train"))
     assert (logits(model, batch) - expected).abs().max() > 1e-3
     for _, layer in spiking_layers(model):
         layer.neuron = nn.Identity()
@@ -175,7 +184,7 @@ def test_real_weights_keep_the_function_apart_from_spikes(make: Callable[[], nn.
 def test_packed_layers_go_back_to_dense() -> None:
     """The weights that codes stand for, with rotation and shift undone."""
     model = qwen2()
-    calibrate(model, text_batches(), GIFConfig(rotate=True, shift=True))
+    calibrate(model, text_batches(), gptq(rotate=True, shift=True))
     layer = model.model.layers[0].mlp.down_proj
     x = torch.randn(5, layer.in_features)
     expected = nn.functional.linear(layer.transform(x), layer.dense_weight(), layer.bias)
@@ -186,7 +195,7 @@ def test_packed_layers_go_back_to_dense() -> None:
 @pytest.mark.parametrize("neuron", ["spikellm", "spikingbrain", "spikelm"])
 def test_other_neurons(tmp_path: Path, neuron: str) -> None:
     model, batches = qwen2(), text_batches()
-    report = calibrate(model, batches, GIFConfig(neuron, **EVERYTHING))
+    report = calibrate(model, batches, gptq(neuron={"type": neuron}, rotate=True, shift=True))
     model.save_pretrained(tmp_path)
     again = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert torch.equal(logits(again, batches[0]), logits(model, batches[0]))
@@ -196,9 +205,9 @@ def test_other_neurons(tmp_path: Path, neuron: str) -> None:
 
 
 @pytest.mark.parametrize("saliency", ["first_order", "peak", "random"])
-def test_layers_of_one_input_share_a_mask(saliency: str) -> None:
+def test_layers_of_one_input_share_a_mask(saliency: Any) -> None:
     model = qwen2()
-    report = calibrate(model, text_batches(), GIFConfig(salient_share=0.1), Preparation("round", saliency))
+    report = calibrate(model, text_batches(), rounded(GIF(salient_share=0.1), saliency=saliency))
     for block in model.model.layers:
         attention, mlp = block.self_attn, block.mlp
         for group in ((attention.q_proj, attention.k_proj, attention.v_proj), (mlp.gate_proj, mlp.up_proj)):
@@ -214,16 +223,16 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("weights", ["gptq", "real"])
+@pytest.mark.parametrize("method", ["gptq", "train"])
 @pytest.mark.parametrize("finished", [0, 1, 3])
 def test_killed_and_resumed_conversion_gives_the_same_bits(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int, weights: str
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int, method: Any
 ) -> None:
     """Killed in the middle of a block, with a half-written file left behind."""
-    config, preparation = GIFConfig(**EVERYTHING), Preparation(weights=weights, quanta=(None, 2.0))
+    asked = ConversionSettings(GIFConfig(**EVERYTHING), method, quanta=(None, 2.0))
     fresh = two_streams(tiny_checkpoint, torch.float32)
     batches = audio_batches(fresh)
-    expected = calibrate(fresh, batches, config, preparation)
+    expected = calibrate(fresh, batches, asked)
     quantize, calls = block_conversion.BlockConversion._quantize, []
 
     def dying(self: block_conversion.BlockConversion, group: list[str]) -> None:
@@ -234,12 +243,12 @@ def test_killed_and_resumed_conversion_gives_the_same_bits(
 
     monkeypatch.setattr(block_conversion.BlockConversion, "_quantize", dying)
     with pytest.raises(Killed):
-        calibrate(two_streams(tiny_checkpoint, torch.float32), batches, config, preparation, tmp_path)
+        calibrate(two_streams(tiny_checkpoint, torch.float32), batches, asked, tmp_path)
     assert len(list(tmp_path.glob("*.safetensors"))) == finished
     (tmp_path / f"model.layers.{finished}.part").write_bytes(b"half")
     monkeypatch.setattr(block_conversion.BlockConversion, "_quantize", quantize)
     resumed = two_streams(tiny_checkpoint, torch.float32)
-    report = calibrate(resumed, iter(batches), config, preparation, tmp_path)
+    report = calibrate(resumed, iter(batches), asked, tmp_path)
     assert same_state(resumed, fresh)
     assert resumed.config.quantization_config.to_dict() == fresh.config.quantization_config.to_dict()
     for (name, layer), (other, twin) in zip(report.layers(), expected.layers(), strict=True):
@@ -251,30 +260,32 @@ def test_killed_and_resumed_conversion_gives_the_same_bits(
 
 
 def test_a_folder_of_another_conversion_is_refused(tmp_path: Path) -> None:
-    calibrate(qwen2(), text_batches(), GIFConfig(), Preparation("round"), tmp_path)
-    for batches, config in ((text_batches()[:1], GIFConfig()), (text_batches(), GIFConfig(rotate=True))):
+    calibrate(qwen2(), text_batches(), rounded(), tmp_path)
+    for batches, asked in ((text_batches()[:1], rounded()), (text_batches(), gptq(rotate=True))):
         with pytest.raises(ValueError, match="belongs to another conversion"):
-            calibrate(qwen2(), batches, config, Preparation("round"), tmp_path)
+            calibrate(qwen2(), batches, asked, tmp_path)
 
 
 def test_errors() -> None:
     model, batches = qwen2(), text_batches()
     with pytest.raises(ValueError, match="batches is empty"):
-        calibrate(qwen2(), [], GIFConfig())
-    with pytest.raises(ValueError, match=r"targets must name layers of decoder blocks, got \['lm_head'\]"):
-        calibrate(model, batches, GIFConfig(targets=["lm_head", "q_proj"]))
-    with pytest.raises(ValueError, match="a search for quanta is for the neuron 'gif', got 'spikelm'"):
-        calibrate(model, batches, GIFConfig("spikelm"), Preparation(quanta=(2.0,)))
-    with pytest.raises(ValueError, match="weights must be one of"):
-        Preparation(weights="ternary")  # type: ignore[arg-type]
-    calibrate(model, batches, GIFConfig(targets=["q_proj", "up_proj"]), Preparation("round"))
+        calibrate(qwen2(), [], gptq())
+    with pytest.raises(ValueError, match=r"targets must name layers of decoder blocks .*, got \['lm_head'\]"):
+        calibrate(model, batches, gptq(targets=["lm_head", "q_proj"]))
+    with pytest.raises(ValueError, match="a search for quanta needs a neuron that has some, got 'spikelm'"):
+        ConversionSettings(GIFConfig({"type": "spikelm"}), quanta=(2.0,))
+    with pytest.raises(ValueError, match="quanta must be positive"):
+        ConversionSettings(quanta=(-2.0,))
+    with pytest.raises(ValueError, match="method must be one of train, blocks, gptq, round, got 'ternary'"):
+        ConversionSettings(method="ternary")  # type: ignore[arg-type]
+    calibrate(model, batches, rounded(targets=["q_proj", "up_proj"]))
     assert len(dict(spiking_layers(model))) == 4
     with pytest.raises(ValueError, match="packed already"):
-        calibrate(model, batches, GIFConfig())
+        calibrate(model, batches, gptq())
     rotated = qwen2()
-    calibrate(rotated, batches, GIFConfig(rotate=True), Preparation("real"))
+    calibrate(rotated, batches, ConversionSettings(GIFConfig(rotate=True), "train"))
     with pytest.raises(ValueError, match="rotated already"):
-        calibrate(rotated, batches, GIFConfig())
+        calibrate(rotated, batches, gptq())
 
 
 def test_a_second_calibration_after_training(tmp_path: Path) -> None:
@@ -282,10 +293,10 @@ def test_a_second_calibration_after_training(tmp_path: Path) -> None:
     model, batches = qwen2(), text_batches()
     config = GIFConfig(rotate=True, shift=True)
     expected = logits(model, batches[0])
-    calibrate(model, batches, config, Preparation("real"))
+    calibrate(model, batches, ConversionSettings(config, "train"))
     model.save_pretrained(tmp_path / "real")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "real")
-    calibrate(model, batches, config)
+    calibrate(model, batches, ConversionSettings(config, "gptq"))
     model.save_pretrained(tmp_path / "packed")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "packed")
     assert torch.equal(logits(again, batches[0]), logits(model, batches[0]))
@@ -337,13 +348,13 @@ def test_rotation_and_gptq_beat_rounding_under_outliers() -> None:
         with torch.no_grad():
             return float(model(ids, labels=ids).loss)
 
-    def increase(config: GIFConfig, preparation: Preparation) -> float:
+    def increase(asked: ConversionSettings) -> float:
         converted = copy.deepcopy(model)
-        calibrate(converted, [{"input_ids": part} for part in ids.split(4)], config, preparation)
+        calibrate(converted, [{"input_ids": part} for part in ids.split(4)], asked)
         return loss(converted) / loss(model) - 1
 
-    rounded = increase(GIFConfig(quanta=None), Preparation("round"))
-    rotated = increase(GIFConfig(rotate=True), Preparation())
-    prepared = increase(GIFConfig(rotate=True, shift=True), Preparation(noise_damping=1.0))
-    assert rotated < 0.5 * rounded
+    plain = increase(rounded(GIF(quanta=None)))
+    rotated = increase(gptq(rotate=True))
+    prepared = increase(ConversionSettings(GIFConfig(rotate=True, shift=True), "gptq", noise_damping=1.0))
+    assert rotated < 0.5 * plain
     assert prepared < 0.1 * rotated

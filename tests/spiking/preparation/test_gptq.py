@@ -1,7 +1,6 @@
-"""GPTQ against its definition and the published code; ternary terms; PB-LLM's partially binary weights."""
+"""GPTQ against its definition and the published code."""
 
 from functools import partial
-from itertools import pairwise
 
 import pytest
 import torch
@@ -9,8 +8,6 @@ from torch import Tensor
 
 from spikeaudio.spiking.preparation.gptq import GridFit, QuantizedWeight, gptq
 from spikeaudio.spiking.preparation.hessian import Hessian, inverse_factor
-from spikeaudio.spiking.preparation.partial_binary import hessian_saliency, low_mask, magnitude_saliency, partial_binary
-from spikeaudio.spiking.preparation.ternary_weight import ternary_gptq
 from spikeaudio.spiking.weights.weight_grid import AffineGrid, TernaryGrid
 from tests.fixtures.golden_cases import GoldenDir, cases
 
@@ -111,7 +108,6 @@ def test_silent_channels_become_zero() -> None:
     assert weight[:, 7].all()
     for ordered in (False, True):
         assert not gptq(weight, hessian, four_bits, activation_order=ordered).values()[:, 7].any()
-    assert not ternary_gptq(weight, hessian).terms[:, :, 7].any()
     silence = gptq(weight, torch.zeros(24, 24), four_bits)
     assert not silence.values().any()
 
@@ -121,9 +117,8 @@ def test_wrong_input_is_refused() -> None:
     for value in (float("nan"), float("inf")):
         broken = hessian.clone()
         broken[2, 5] = value
-        for wrong in (lambda h=broken: gptq(weight, h, four_bits), lambda h=broken: ternary_gptq(weight, h)):
-            with pytest.raises(ValueError, match="must be finite"):
-                wrong()
+        with pytest.raises(ValueError, match="must be finite"):
+            gptq(weight, broken, four_bits)
         with pytest.raises(ValueError, match="must be finite"):
             gptq(weight * value, hessian, four_bits)
     for shape in ((24, 23), (23, 23), (24,)):
@@ -135,59 +130,12 @@ def test_wrong_input_is_refused() -> None:
         gptq(weight, hessian, four_bits, group_size=5)
     with pytest.raises(ValueError, match="block_size"):
         gptq(weight, hessian, four_bits, block_size=0)
-    with pytest.raises(ValueError, match="share in"):
-        ternary_gptq(weight, hessian, salient_share=1.5)
-    with pytest.raises(ValueError, match="low_share"):
-        low_mask(weight.abs(), 1.0)
-    with pytest.raises(ValueError, match="bool mask"):
-        partial_binary(weight, hessian, torch.zeros(12, 23, dtype=torch.bool))
-
-
-@pytest.mark.parametrize("group_size", [None, 8])
-def test_ternary_terms_add_up_and_more_of_them_are_better(group_size: int | None) -> None:
-    weight, inputs, hessian = layer()
-    errors = []
-    for share in (0.0, 0.1, 0.4, 1.0):
-        result = ternary_gptq(weight, hessian, salient_share=share, salient_steps=4, group_size=group_size)
-        assert result.terms.dtype == torch.int8 and result.terms.shape == (4, *weight.shape)
-        assert result.terms.abs().max() == 1
-        assert result.scale.shape == (4, 12, 24 // (group_size or 24)) and (result.scale > 0).all()
-        beyond = torch.arange(4).reshape(-1, 1, 1) >= result.steps
-        assert not (result.terms * beyond).any()
-        assert result.average_steps == pytest.approx(1 + 3 * share, abs=3 / weight.numel())
-        spread = result.scale.repeat_interleave(group_size or 24, dim=2)
-        assert torch.equal((result.terms * spread).sum(0), result.values())
-        errors.append(output_error(result.values(), weight, inputs))
-    assert all(more < 0.9 * less for less, more in pairwise(errors)), errors
-
-
-def test_extra_steps_go_to_salient_weights() -> None:
-    weight, _, hessian = layer()
-    result = ternary_gptq(weight, hessian, salient_share=0.25)
-    salient, value = result.steps > 1, hessian_saliency(weight, hessian)
-    assert value[salient].min() >= value[~salient].max()
-    assert salient[:, 3].float().mean() > 0.5  # the strong channel
-
-
-def test_partially_binary_weights_have_one_bit_or_eight() -> None:
-    weight, inputs, hessian = layer()
-    low = low_mask(hessian_saliency(weight, hessian), 0.75)
-    assert low.float().mean() == pytest.approx(0.75, abs=2 / low.numel())
-    result = partial_binary(weight, hessian, low)
-    assert result.codes[low].abs().eq(1).all() and result.codes.dtype == torch.int8
-    for row in range(len(weight)):
-        assert len(result.values()[row][low[row]].unique()) <= 2
-    errors = [
-        output_error(partial_binary(weight, hessian, low_mask(magnitude, 0.75)).values(), weight, inputs)
-        for magnitude in (hessian_saliency(weight, hessian), -hessian_saliency(weight, hessian))
-    ]
-    assert errors[0] < 0.5 * errors[1]
 
 
 def published_fit(quantizer: dict) -> GridFit:
     if quantizer.get("trits"):
         assert quantizer["sym"]
-        return TernaryGrid.peak
+        return lambda weight: TernaryGrid(weight.abs().amax(1, keepdim=True), None)
     fit = partial(AffineGrid.symmetric if quantizer["sym"] else AffineGrid.asymmetric, bits=quantizer["bits"])
     return (lambda weight: fit(weight).shrunk(weight)) if quantizer.get("mse") else fit
 
@@ -221,30 +169,3 @@ def test_published_gptq(golden_dir: GoldenDir, pattern: str) -> None:
         assert_same_weights(result.values(), tensors["weight_q"], name)
         assert output_error(result.values(), weight, inputs) == pytest.approx(notes["mse_gptq"], rel=0.01), name
         assert float((result.values() == 0).float().mean()) == pytest.approx(notes["zero_frac"], abs=0.01), name
-
-
-@pytest.mark.golden
-def test_ternary_terms_against_published_trits(golden_dir: GoldenDir) -> None:
-    """At SpikeLLM's 1.4 steps per weight the output error is below a third of that of GPTQ's single-term trits."""
-    for name, tensors, notes in cases(golden_dir("gptq_linear"), "ternary_*"):
-        group_size = notes["fasterquant"].get("groupsize")
-        result = ternary_gptq(tensors["weight"], tensors["H"], salient_share=0.1, group_size=group_size)
-        assert result.average_steps == pytest.approx(1.4, abs=0.01)
-        assert output_error(result.values(), tensors["weight"], tensors["calib"]) < notes["mse_gptq"] / 3, name
-
-
-@pytest.mark.golden
-def test_published_partial_binary(golden_dir: GoldenDir) -> None:
-    metrics = {"hessian": hessian_saliency, "magnitude": magnitude_saliency}
-    for name, tensors, notes in cases(golden_dir("gptq_linear"), "pbllm_*"):
-        weight, hessian = tensors["weight"], tensors["H"]
-        diagonal = inverse_factor(hessian).diagonal()
-        torch.testing.assert_close(diagonal, tensors["Hinv_chol_diag"], rtol=1e-3, atol=0)
-        value = metrics[notes["salient_metric"]](weight, hessian)
-        torch.testing.assert_close(value, tensors["saliency"], rtol=1e-3, atol=0)
-        low = low_mask(value, notes["low_frac"])
-        assert (low == tensors["mask_low"]).float().mean() >= 0.995, name
-        result = partial_binary(weight, hessian, low)
-        assert_same_weights(result.values(), tensors["weight_q"], name)
-        error = output_error(result.values(), weight, tensors["calib"])
-        assert error == pytest.approx(output_error(tensors["weight_q"], weight, tensors["calib"]), rel=0.01), name

@@ -290,7 +290,7 @@ def test_bfloat16_weights_keep_their_dtype() -> None:
 def test_unknown_parts_are_refused() -> None:
     model = build("qwen2")
     model.model.positions = nn.Embedding(4, WIDTH)
-    with pytest.raises(ValueError, match=r"model\.positions \(Embedding\) is no known part"):
+    with pytest.raises(ValueError, match=r"model\.positions \(Embedding\) of Qwen2ForCausalLM is no known part"):
         find_layout(model)
     model = build("qwen2")
     model.model.layers[1].extra_norm = nn.LayerNorm(WIDTH)
@@ -300,7 +300,7 @@ def test_unknown_parts_are_refused() -> None:
         find_layout(build("qwen2").model)
     model = build("qwen2")
     rotate_down(model)
-    with pytest.raises(ValueError, match=r"layers\.0\.mlp\.down_proj must be a linear layer, got Sequential"):
+    with pytest.raises(ValueError, match=r"mlp\.down_proj of Qwen2ForCausalLM must be a linear layer, got Seq"):
         fuse_norms(model)
 
 
