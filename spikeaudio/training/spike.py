@@ -12,7 +12,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,8 @@ def _same_conversion(work: Path, source: Path, settings: ConversionSettings, exa
     """
     digest = hashlib.sha256()
     for example in examples:
-        for name, value in vars(example).items():
-            add_batch(digest, value if isinstance(value, Mapping) else {name: value})
+        for batch in (example.ids, *example.inputs):
+            add_batch(digest, batch)
     weights = {path.name: path.stat().st_size for path in sorted(source.glob("*.safetensors"))}
     now = {"settings": settings.to_dict(), "examples": digest.hexdigest(), "weights": weights}
     note = work / "conversion.json"
