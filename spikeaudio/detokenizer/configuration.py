@@ -41,6 +41,12 @@ class DetokenizerConfig(PreTrainedConfig):
         condition_dropout: probability with which training shows a chunk without its codes (needed for guidance).
         code_corruption: fraction of codes that training replaces by random ones, as a language model's mistakes would.
         initializer_range: standard deviation of the embeddings at the start.
+
+    Example:
+        >>> from spikeaudio import DetokenizerConfig, FlowMatchingDetokenizer
+        >>> config = DetokenizerConfig(num_codes=64, hidden_size=32, depth=1, num_heads=2)
+        >>> FlowMatchingDetokenizer(config).max_prompt_frames
+        120
     """
 
     model_type = "spikeaudio_detokenizer"

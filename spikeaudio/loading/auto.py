@@ -127,7 +127,7 @@ class SpikeAudioForSpeechGeneration(SpikeAudioForConditionalGeneration):
             inputs: as there.
             *args: as there.
             generation_mode: "text" or "audio"; the prompt's own request for a written or spoken answer is set to it.
-            seed: of the speech decoder's noise.
+            seed: seed of the speech decoder's noise.
             **kwargs: as there.
 
         Raises:

@@ -60,7 +60,7 @@ def compute_energy(
     Overheads are in all but "dense_fp16".
 
     Args:
-        count: of what spikes.
+        count: counted operations of the spiking layers.
         table: prices.
         dense_operations: MACs of what does not (heads, adaptor, dense attention): fp16 in every currency, since
             nothing about them is quantized.

@@ -80,7 +80,7 @@ class SpeechDecoder:
         Args:
             folder: the checkpoint.
             device: where to put them; None: the CPU.
-            dtype: of the weights in memory; None: float32; "auto": as they are stored.
+            dtype: type of the weights in memory; None: float32; "auto": as they are stored.
 
         Raises:
             ValueError: one of the two is missing or damaged, or they do not fit together.
@@ -152,7 +152,7 @@ class SpeechDecoder:
         """State of a stream in which nothing was said yet.
 
         Args:
-            seed: of the flow's noise.
+            seed: seed of the flow's noise.
             voice: to speak with; None: the detokenizer's own.
 
         Raises:

@@ -155,9 +155,9 @@ class AMPBlock(nn.Module):
     Args:
         channels: C.
         kernel: odd.
-        dilations: of the first convolution of each pair.
-        has_beta: of the activations.
-        logarithms: of the activations.
+        dilations: dilation of the first convolution of each pair.
+        has_beta: whether the activations have a beta of their own.
+        logarithms: whether alpha and beta are stored as logarithms.
     """
 
     def __init__(self, channels: int, kernel: int, dilations: list[int], has_beta: bool, logarithms: bool) -> None:
@@ -184,6 +184,15 @@ class BigVGAN(StreamingVocoder[LineState]):
     Shape:
         mel: (B, M, F) log-mel in the weights' dtype.
         return: (B, N) float32 in [-1, 1], N = hop_size * F.
+
+    Example:
+        >>> import torch
+        >>> from spikeaudio import BigVGAN, BigVGANConfig
+        >>> small = BigVGANConfig(
+        ...     upsample_rates=(6, 8, 10), upsample_kernel_sizes=(12, 16, 20), upsample_initial_channel=32
+        ... )
+        >>> BigVGAN(small).eval().decode(torch.randn(1, 80, 5)).shape
+        torch.Size([1, 2400])
     """
 
     config: BigVGANConfig

@@ -53,10 +53,15 @@ class VocosConfig(PreTrainedConfig):
         hop_length: samples from frame to frame.
         padding: "same" cuts (n_fft - hop_length) / 2 samples off both ends, F frames give F * hop_length samples;
             "center" cuts n_fft / 2, they give (F - 1) * hop_length.
-        sampling_rate: of the waveform, in Hz.
+        sampling_rate: Hz of the waveform.
 
     Raises:
         ValueError: for an unknown key or sizes that cannot be inverted.
+
+    Example:
+        >>> from spikeaudio import VocosConfig
+        >>> VocosConfig(num_layers=6).look_ahead_frames
+        21
     """
 
     model_type = "spikeaudio_vocos"
@@ -135,7 +140,7 @@ class BigVGANConfig(PreTrainedConfig):
     Args:
         num_mels: bands of the log-mel input.
         upsample_rates: samples per sample of each stage; their product is `hop_size`.
-        upsample_kernel_sizes: of the transposed convolutions, one per rate; kernel minus rate is even and not negative.
+        upsample_kernel_sizes: kernels of the transposed convolutions, one per rate; kernel minus rate is even and not negative.
         upsample_initial_channel: channels before the first stage; every stage halves them.
         resblock: "1", the one kind of block with two convolutions per dilation.
         resblock_kernel_sizes: odd kernel of each of a stage's parallel blocks.
@@ -147,12 +152,17 @@ class BigVGANConfig(PreTrainedConfig):
         n_fft: samples of the mel analysis' transform.
         hop_size: samples per mel frame; also known as `hop_length`.
         win_size: samples of its window.
-        sampling_rate: of the waveform, in Hz.
+        sampling_rate: Hz of the waveform.
         fmin: lower edge of the mel, in Hz.
         fmax: upper edge; None: half the sampling rate.
 
     Raises:
         ValueError: for an unknown key or sizes that do not fit together.
+
+    Example:
+        >>> from spikeaudio import BigVGANConfig
+        >>> BigVGANConfig().hop_length
+        480
     """
 
     model_type = "spikeaudio_bigvgan"

@@ -1,9 +1,9 @@
 """Pieces of a stream through a network of convolutions, exactly: every operation keeps what its next output needs.
 
 An operation that reads K samples for each output and moves on by s holds back the samples that later outputs still
-read; the edges that a whole recording is padded with (zeros, or the edge's sample again) are put in front of each
-operation once, when a stream begins, and behind it once, when it ends. Paths of different delay meet in `add`, which
-waits for the slowest. Offline is the one piece that is first and last, so a stream and a file cannot differ.
+read. A whole recording is padded at its edges, with zeros or with the edge's sample again. Here these edges are put in
+front of each operation once, when a stream begins, and behind it once, when it ends. Paths of different delay meet in
+`add`, which waits for the slowest. Offline is the one piece that is first and last, so a stream and a file cannot differ.
 
     convolve     y[n]     = sum_i w[i] x[s n - left + d i]
     upsample     y[u n+j] = sum_i w[j + p + u i] x[n - i],      p = (k - u) / 2: u outputs per input
@@ -39,10 +39,10 @@ class LineState:
     `frames`; its samples before that moment are silence.
 
     Args:
-        lines: of the operations, in the order in which a piece meets them; they come about with the first piece.
+        lines: lines of the operations, in the order in which a piece meets them; they come about with the first piece.
         starts: frame at which each row's stream began, (B,) int64.
-        sizes: of the network that made the state; another one must not use it.
-        dtype: of the frames.
+        sizes: sizes of the network that made the state; another one must not use it.
+        dtype: type of the frames.
         frames: pushed so far.
         samples: that came out so far.
     """
@@ -88,7 +88,7 @@ class Piece:
     """One piece of B streams on its way through the network.
 
     Args:
-        state: of the streams; every operation takes its line of it in turn.
+        state: state of the streams; every operation takes its line of it in turn.
         last: the streams end with this piece.
     """
 

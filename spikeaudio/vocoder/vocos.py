@@ -53,6 +53,18 @@ class VocosVocoder(StreamingVocoder[VocoderState]):
         mel: (B, num_mels, F) log-mel in the weights' dtype.
         return: (B, N) float32 in about [-1, 1]; N = hop_length * F, or
             hop_length * (F - 1) with "center" padding.
+
+    Example:
+        >>> import torch
+        >>> from spikeaudio import VocosVocoder
+        >>> vocoder = VocosVocoder.from_pretrained("checkpoints/spikeaudio-tiny/vocoder")
+        >>> mel = vocoder.log_mel(torch.sin(torch.arange(24000) / 20)[None])  # 1 s
+        >>> mel.shape, vocoder.decode(mel).shape
+        (torch.Size([1, 80, 50]), torch.Size([1, 24000]))
+        >>> state = vocoder.init_state()  # the same, piece by piece
+        >>> pieces = [vocoder.step(mel[..., :20], state), vocoder.step(mel[..., 20:], state, last=True)]
+        >>> torch.allclose(torch.cat(pieces, dim=1), vocoder.decode(mel), atol=1e-5)
+        True
     """
 
     config: VocosConfig

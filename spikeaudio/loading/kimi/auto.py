@@ -49,7 +49,7 @@ class _Published:
             folder: the download.
             config: as the Auto classes read it; read again here, together with the encoder's.
             speech_tokenizer: folder of the GLM-4-Voice tokenizer, if it lies elsewhere.
-            kwargs: of transformers' ``from_pretrained``: dtype, device_map, quantization_config, ...
+            kwargs: keywords of transformers' ``from_pretrained``: dtype, device_map, quantization_config, ...
 
         Raises:
             FileNotFoundError: a file is missing.
@@ -103,7 +103,7 @@ class KimiAudioProcessor:
         Args:
             folder: the download.
             speech_tokenizer: folder of the GLM-4-Voice tokenizer, if it lies elsewhere.
-            kwargs: what `AutoProcessor` passes along; the hub is not asked.
+            kwargs: keywords that `AutoProcessor` passes along; the hub is not asked.
 
         Raises:
             FileNotFoundError: a file is missing.

@@ -102,7 +102,7 @@ def read_language_model(cls: type[Model], folder: PublishedFolder, **kwargs: Any
     Args:
         cls: `SpikeAudioModel`, `SpikeAudioForConditionalGeneration` or a subclass of it.
         folder: the download.
-        kwargs: of ``from_pretrained``: dtype (default: as published, bfloat16), device_map, quantization_config, ...
+        kwargs: keywords of ``from_pretrained``: dtype (default: as published, bfloat16), device_map, quantization_config, ...
 
     Raises:
         FileNotFoundError: a file is missing.
@@ -186,7 +186,7 @@ def read_speech_decoder(
     Args:
         folder: the download.
         device: where to put them; None: the CPU.
-        dtype: of the weights in memory; None: float32; "auto": as published.
+        dtype: type of the weights in memory; None: float32; "auto": as published.
 
     Raises:
         FileNotFoundError: a file is missing.

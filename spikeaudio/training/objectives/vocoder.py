@@ -25,7 +25,7 @@ class VocoderObjective(nn.Module):
     """Distance between a vocoder's output and the recording.
 
     Args:
-        sampling_rate: of both waveforms, in Hz.
+        sampling_rate: Hz of both waveforms.
         n_ffts: FFT sizes in samples.
         num_mels: mel bands at each of them.
         mel_weight: weight of the log-mel distance.
