@@ -3,7 +3,8 @@
 An operation that reads K samples for each output and moves on by s holds back the samples that later outputs still
 read. A whole recording is padded at its edges, with zeros or with the edge's sample again. Here these edges are put in
 front of each operation once, when a stream begins, and behind it once, when it ends. Paths of different delay meet in
-`add`, which waits for the slowest. Offline is the one piece that is first and last, so a stream and a file cannot differ.
+`add`, which waits for the slowest. Offline is the one piece that is first and last, so a stream and a file cannot
+differ.
 
     convolve     y[n]     = sum_i w[i] x[s n - left + d i]
     upsample     y[u n+j] = sum_i w[j + p + u i] x[n - i],      p = (k - u) / 2: u outputs per input

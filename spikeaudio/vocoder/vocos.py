@@ -57,7 +57,7 @@ class VocosVocoder(StreamingVocoder[VocoderState]):
     Example:
         >>> import torch
         >>> from spikeaudio import VocosVocoder
-        >>> vocoder = VocosVocoder.from_pretrained("checkpoints/spikeaudio-tiny/vocoder")
+        >>> vocoder = VocosVocoder.from_pretrained("checkpoints/spikeaudio-tiny/vocoder", dtype=torch.float32)
         >>> mel = vocoder.log_mel(torch.sin(torch.arange(24000) / 20)[None])  # 1 s
         >>> mel.shape, vocoder.decode(mel).shape
         (torch.Size([1, 80, 50]), torch.Size([1, 24000]))

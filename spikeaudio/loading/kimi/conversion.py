@@ -65,8 +65,8 @@ def convert(
         source: the download; it is not changed.
         destination: folder of the new checkpoint; must not exist.
         speech_tokenizer: folder of the GLM-4-Voice tokenizer; None: inside of `source` or beside it.
-        dtype: type of the written weights: "float32", "bfloat16", "float16", or "auto" for the published one of each part.
-            The speech tokenizer keeps its own: another one changes codes.
+        dtype: type of the written weights: "float32", "bfloat16", "float16", or "auto" for the published one of each
+            part. The speech tokenizer keeps its own: another one changes codes.
         shard_bytes: largest file of weights.
 
     Returns:

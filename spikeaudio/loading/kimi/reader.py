@@ -102,7 +102,8 @@ def read_language_model(cls: type[Model], folder: PublishedFolder, **kwargs: Any
     Args:
         cls: `SpikeAudioModel`, `SpikeAudioForConditionalGeneration` or a subclass of it.
         folder: the download.
-        kwargs: keywords of ``from_pretrained``: dtype (default: as published, bfloat16), device_map, quantization_config, ...
+        kwargs: keywords of ``from_pretrained``: dtype (default: as published, bfloat16), device_map,
+        quantization_config, ...
 
     Raises:
         FileNotFoundError: a file is missing.
