@@ -14,7 +14,7 @@ context is bounded, and so is the memory.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ from spikeaudio.prompt.raw_audio import SAMPLING_RATE
 from spikeaudio.speech import conversation, reading, transcription
 from spikeaudio.speech.decoder import SpeechDecoder, VoicePrompt
 from spikeaudio.speech.generator import Generator
-from spikeaudio.speech.result import Reply, Speech
+from spikeaudio.speech.result import Reply, Speech, Transcript
 from spikeaudio.speech.streamer import AudioEvent, Event
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 
@@ -127,18 +127,53 @@ class SpikeAudio:
 
     # -- hearing ---------------------------------------------------------------------------------------------------
 
+    @overload
     def transcribe(
-        self, audio: Audio | Sequence[Audio], sampling_rate: int | None = None, **generation: Any
-    ) -> str | list[str]:
+        self, audio: Audio, sampling_rate: int | None = None, *, timestamps: Literal[False] = False, **generation: Any
+    ) -> str: ...
+
+    @overload
+    def transcribe(
+        self, audio: Audio, sampling_rate: int | None = None, *, timestamps: Literal[True], **generation: Any
+    ) -> Transcript: ...
+
+    @overload
+    def transcribe(
+        self,
+        audio: Sequence[Audio],
+        sampling_rate: int | None = None,
+        *,
+        timestamps: Literal[False] = False,
+        **generation: Any,
+    ) -> list[str]: ...
+
+    @overload
+    def transcribe(
+        self, audio: Sequence[Audio], sampling_rate: int | None = None, *, timestamps: Literal[True], **generation: Any
+    ) -> list[Transcript]: ...
+
+    def transcribe(
+        self,
+        audio: Audio | Sequence[Audio],
+        sampling_rate: int | None = None,
+        *,
+        timestamps: bool = False,
+        **generation: Any,
+    ) -> str | list[str] | Transcript | list[Transcript]:
         """What is said in one recording, or in each of a list.
 
+        >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> model.transcribe("spikeaudio/samples/question.wav")
+        'what is the capital of england'
+
         Args:
-            audio: a path, or samples; any length.
+            audio: a path, samples, or any other kind of :data:`~spikeaudio.audio.recording.Audio`; any length.
             sampling_rate: Hz of samples given as arrays; None: 16 kHz.
+            timestamps: give a `Transcript` with times and scores in place of a text.
             generation: keywords for the language model's `generate`.
 
         Returns:
-            A transcript, or a list of them for a list. Silence gives an empty one.
+            A transcript, or a list of them for a list. A recording without speech gives an empty one.
 
         Raises:
             FileNotFoundError: no such file.
@@ -146,8 +181,9 @@ class SpikeAudio:
         """
         recordings: Sequence[Any] = audio if (many := is_batch(audio)) else [audio]
         wavs = (self.processor.load(recording, sampling_rate) for recording in recordings)
-        texts = transcription.transcribe(self._generator, wavs, **generation)
-        return texts if many else texts[0]
+        transcripts = transcription.transcribe(self._generator, wavs, **generation)
+        results = transcripts if timestamps else [transcript.text for transcript in transcripts]
+        return results if many else results[0]
 
     def ask(self, audio: Audio, question: str, sampling_rate: int | None = None, **generation: Any) -> str:
         """The written answer to a question about a recording.

@@ -13,7 +13,7 @@ speech recognition pipeline wants passes 16 kHz samples through: making features
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin, Wav2Vec2FeatureExtractor
 
+from spikeaudio.audio.segmentation import without_quiet
 from spikeaudio.checkpoint import SPEECH_TOKENIZER, load_part, missing_parts
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.prompt.batch import Row, batch_prompts
@@ -58,6 +59,11 @@ class SpikeAudioProcessor(ProcessorMixin):
             for models whose tokenizer takes any text.
         piece_seconds: longest recording, in seconds, that the model transcribes well at once; follows from the clips
             it was trained on.
+        longest_pause: longest quiet, in seconds, that the model takes around and inside of what sounds; longer quiet
+            parts are left out. None: recordings are heard as they are.
+        longest_seconds: longest recording of a message, in seconds, that the model answers well; None: as much as
+            its context holds.
+        score_threshold: score below which a transcript is mostly wrong, as measured; None: nobody measured it.
         encoder_mel_bins: mel bins that the encoder inside the model reads: prompts then hold log-mel
             `input_features`; None for a model that takes the speech tokenizer's features.
         chat_template: unused; transformers passes it.
@@ -76,6 +82,9 @@ class SpikeAudioProcessor(ProcessorMixin):
         speech_request: str = "say",
         spell_out: bool = True,
         piece_seconds: float = 15.0,
+        longest_pause: float | None = None,
+        longest_seconds: float | None = None,
+        score_threshold: float | None = None,
         encoder_mel_bins: int | None = None,
         chat_template: str | None = None,
     ) -> None:
@@ -87,6 +96,9 @@ class SpikeAudioProcessor(ProcessorMixin):
         self.speech_request = speech_request
         self.spell_out = spell_out
         self.piece_seconds = piece_seconds
+        self.longest_pause = longest_pause
+        self.longest_seconds = longest_seconds
+        self.score_threshold = score_threshold
         self.encoder_mel_bins = encoder_mel_bins
         self._speech = speech
         self._folder: str | None = None
@@ -199,9 +211,12 @@ class SpikeAudioProcessor(ProcessorMixin):
             if audios is None:
                 raise ValueError("expected text, audio or both, got neither")
             texts = [self.transcription_request] * len(audios)
-        heard = [None] * len(texts) if audios is None else self._tokens(audios, sampling_rate)
-        if len(texts) != len(heard):
-            raise ValueError(f"expected one text per recording, got {len(texts)} texts and {len(heard)} recordings")
+        if audios is not None and len(texts) != len(audios):
+            raise ValueError(f"expected one text per recording, got {len(texts)} texts and {len(audios)} recordings")
+        heard: list[SpeechTokens] | list[None] = [None] * len(texts)
+        if audios is not None:
+            speech = [item == self.transcription_request for item in texts]
+            heard = [self._listen(*pair, sampling_rate) for pair in zip(audios, speech, strict=True)]
         mode = answer_mode(output_modalities)
         return self._batch(
             [self._row(self.text_ids(item), tokens, mode) for item, tokens in zip(texts, heard, strict=True)]
@@ -298,8 +313,8 @@ class SpikeAudioProcessor(ProcessorMixin):
 
     @property
     def turn_reader(self) -> TurnReader:
-        """Reads messages as this model wants them."""
-        return TurnReader(self.text_ids, lambda audio, rate: self._tokens([audio], rate)[0])
+        """Reads messages as this model wants them, each recording as it is: for training."""
+        return TurnReader(self.text_ids, lambda audio, rate, speech: self.hear([self.load(audio, rate)])[0])
 
     def hear(self, wavs: Sequence[Tensor]) -> list[SpeechTokens]:
         """Tokens of clips (N,) at 16 kHz, with log-mel pieces where the model makes its features itself."""
@@ -309,8 +324,29 @@ class SpikeAudioProcessor(ProcessorMixin):
         bins = self.encoder_mel_bins
         return [replace(item, pieces=log_mel_pieces(wav, bins)) for item, wav in zip(heard, wavs, strict=True)]
 
-    def _tokens(self, audios: Iterable[Audio], sampling_rate: int | None) -> list[SpeechTokens]:
-        return self.hear([self.load(audio, sampling_rate) for audio in audios])
+    def _listen(self, audio: Audio, speech: bool, sampling_rate: int | None) -> SpeechTokens:
+        """Tokens of what sounds in a recording.
+
+        Args:
+            audio: the recording.
+            speech: whether it is speech, whose pauses do not matter; else only quiet at its ends is left out.
+            sampling_rate: Hz of arrays.
+
+        Raises:
+            ValueError: nothing sounds, or it is longer than the model takes.
+        """
+        wav = self.load(audio, sampling_rate)
+        if self.longest_pause is not None:
+            wav = without_quiet(wav, SAMPLING_RATE, self.longest_pause, inside=speech)
+            if not wav.numel():
+                raise ValueError("the recording is silent: expected one in which something can be heard")
+        seconds = wav.numel() / SAMPLING_RATE
+        if self.longest_seconds is not None and seconds > self.longest_seconds:
+            raise ValueError(
+                f"the recording has {seconds:.1f} seconds of sound, but this model takes at most "
+                f"{self.longest_seconds:g} in a message: give a shorter one (SpikeAudio.transcribe takes any length)"
+            )
+        return self.hear([wav])[0]
 
     def _row(self, text_ids: Sequence[int], tokens: SpeechTokens | None, mode: GenerationMode) -> Row:
         """One turn of text and, if there are any, a recording's tokens."""
@@ -321,7 +357,8 @@ class SpikeAudioProcessor(ProcessorMixin):
 
     def _conversation(self, messages: Messages, mode: GenerationMode, sampling_rate: int | None) -> Row:
         """Streams of one conversation and the tokens of the user's recordings, in order."""
-        past, segments, heard = self.turn_reader.turns(messages, sampling_rate)
+        reader = TurnReader(self.text_ids, lambda audio, rate, speech: self._listen(audio, speech, rate))
+        past, segments, heard = reader.turns(messages, sampling_rate)
         return build_prompt(segments, self.layout, mode, past), heard
 
     def _batch(self, rows: Sequence[Row]) -> BatchFeature:

@@ -14,11 +14,12 @@ class TurnReader:
 
     Attributes:
         text_ids: ids of a text; ValueError where it is empty.
-        tokens: tokens of a recording; the second argument is the Hz of samples, None for the model's own.
+        tokens: tokens of a recording; the second argument is the Hz of samples, None for the model's own; the third
+            tells whether it is a spoken message, rather than a sound that a text beside it is about.
     """
 
     text_ids: Callable[[str], list[int]]
-    tokens: Callable[[Audio, int | None], SpeechTokens]
+    tokens: Callable[[Audio, int | None, bool], SpeechTokens]
 
     def turns(
         self, messages: Messages, sampling_rate: int | None = None
@@ -37,11 +38,12 @@ class TurnReader:
                 past.append(self.answer(blocks, sampling_rate))
                 continue
             segments = []
+            speech = all(block["type"] == "audio" for block in blocks)
             for block in blocks:
                 if block["type"] == "text":
                     segments.append(("text", self.text_ids(block["text"])))
                 else:
-                    heard.append(self.tokens(recording_of(block), block.get("sampling_rate", sampling_rate)))
+                    heard.append(self.tokens(recording_of(block), block.get("sampling_rate", sampling_rate), speech))
                     segments.append(("audio", heard[-1].codes))
         return past, segments, heard
 
@@ -61,5 +63,5 @@ class TurnReader:
         if spoken:
             codes = spoken[0].get("codes")
             if codes is None:
-                codes = self.tokens(recording_of(spoken[0]), spoken[0].get("sampling_rate", sampling_rate)).codes
+                codes = self.tokens(recording_of(spoken[0]), spoken[0].get("sampling_rate", sampling_rate), True).codes
         return Answer(self.text_ids(" ".join(block["text"] for block in texts)), codes)
