@@ -14,179 +14,90 @@ context is bounded, and so is the memory.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from spikeaudio.audio.files import save_audio
 from spikeaudio.audio.samples import resample
-from spikeaudio.checkpoint import DETOKENIZER, VOCODER, missing_parts
-from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
-from spikeaudio.loading.contract import check_parts
-from spikeaudio.loading.reader import read_checkpoint
+from spikeaudio.loading.joined import JoinedCheckpoint
 from spikeaudio.prompt.messages import Audio, Messages, is_batch, load_recording
-from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE
 from spikeaudio.speech import conversation, transcription
-from spikeaudio.speech.decoder import SpeechDecoder, VoicePrompt
+from spikeaudio.speech.decoder import VoicePrompt
 from spikeaudio.speech.generator import Generator
 from spikeaudio.speech.reading import Reader, sentences_of
-from spikeaudio.speech.result import Reply, Speech
+from spikeaudio.speech.result import Reply, Speech, Transcript
 from spikeaudio.speech.seeds import as_seed
 from spikeaudio.speech.streamer import AudioEvent, Event
-from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
-from spikeaudio.vocoder.protocol import Vocoder
 
 
-class SpikeAudio:
-    """A loaded checkpoint.
+class SpikeAudio(JoinedCheckpoint):
+    """A loaded checkpoint that hears, writes and speaks; `JoinedCheckpoint` says how it is loaded and saved.
 
-    Args:
-        model: the language model.
-        processor: texts and recordings to prompts.
-        decoder: codes to speech; None for a model that only writes.
-        folder: where it came from, for messages.
-
-    Raises:
-        ValueError: the parts do not belong together.
+    Example:
+        >>> from spikeaudio import SpikeAudio
+        >>> model = SpikeAudio.from_pretrained("spikeaudio-tiny")
+        >>> model.transcribe("spikeaudio/samples/question.wav")
+        'what is the capital of england'
+        >>> model.ask("spikeaudio/samples/instrument.wav", "which instrument is this")
+        'drum'
     """
 
-    def __init__(
-        self,
-        model: SpikeAudioForConditionalGeneration,
-        processor: SpikeAudioProcessor,
-        decoder: SpeechDecoder | None = None,
-        folder: str | Path | None = None,
-    ) -> None:
-        check_parts(model, processor, decoder)
-        self.model = model.eval()
-        self.processor = processor
-        self._decoder = decoder
-        self._folder = folder
-        self._generator = Generator(self.model, processor)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        folder: str | Path,
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | str | None = None,
-        speech_tokenizer: str | Path | None = None,
-        **options: Any,
-    ) -> "SpikeAudio":
-        """Load a checkpoint: one of ours, or an unmodified download of Kimi-Audio.
-
-        Args:
-            folder: a folder, the name of a shipped checkpoint ("spikeaudio-tiny"), or an id "org/name" on the hub.
-            device: device to run on; None: the CPU.
-            dtype: dtype of the weights in memory; None: float32; "auto": as they are stored.
-            speech_tokenizer: folder of the GLM-4-Voice tokenizer, if it lies neither in a download nor beside it.
-            options: transformers' keywords for the language model (`device_map`, `attn_implementation`,
-                `quantization_config`, `torch_dtype`), and the hub's (`revision`, `cache_dir`, `token`,
-                `local_files_only`, `force_download`).
-
-        Raises:
-            FileNotFoundError: no such folder, or no checkpoint in it, or a file of it is missing.
-            ValueError: a file is damaged, a keyword or a key of a configuration is unknown, or the parts do not belong
-                together.
-
-        Example:
-            >>> from spikeaudio import SpikeAudio
-            >>> SpikeAudio.from_pretrained("spikeaudio-tiny")
-            SpikeAudio('spikeaudio-tiny': 4.9 M parameters on cpu in float32, hears and speaks)
-        """
-        found = read_checkpoint(folder, device, dtype, speech_tokenizer, **options)
-        return cls(*found, folder=folder)
-
-    def __repr__(self) -> str:
-        name = "in memory" if self._folder is None else repr(str(self._folder))
-        size = sum(parameter.numel() for parameter in self.model.parameters()) / 1e6
-        spikes = "" if self.model.config.to_dict().get("quantization_config") is None else ", spiking"
-        can = [
-            verb for verb, there in (("hears", self.processor.hears), ("speaks", self._decoder is not None)) if there
-        ]
-        dtype = str(self.dtype).removeprefix("torch.")
-        return (
-            f"SpikeAudio({name}: {size:.1f} M parameters on {self.device} in {dtype}{spikes}, "
-            f"{' and '.join(can) or 'text only'})"
-        )
-
     @property
-    def device(self) -> torch.device:
-        """Device of the language model."""
-        return self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the language model's weights."""
-        return self.model.dtype
-
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "SpikeAudio":
-        """Move the language model and the voice, in place; the speech tokenizer stays on the CPU.
-
-        Args:
-            device: device to move to; None: stay.
-            dtype: dtype to cast to; None: stay.
-
-        Example:
-            >>> import torch
-            >>> from spikeaudio import SpikeAudio
-            >>> SpikeAudio.from_pretrained("spikeaudio-tiny").to(dtype=torch.bfloat16).dtype
-            torch.bfloat16
-        """
-        self.model.to(device=device, dtype=dtype)  # type: ignore[call-overload]
-        if self._decoder is not None:
-            self._decoder.to(device, dtype)
-        return self
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the whole checkpoint; loading it gives the same weights, bit for bit."""
-        self.model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
-        if self._decoder is not None:
-            self._decoder.save_pretrained(folder)
-
-    @property
-    def tokenizer(self) -> SpeechTokenizer:
-        """The speech tokenizer: wav -> codes and features. ValueError where the checkpoint has none."""
-        return self.processor.speech_tokenizer
-
-    @property
-    def decoder(self) -> SpeechDecoder:
-        """The speech decoder: codes -> wav. ValueError where the checkpoint has none."""
-        if self._decoder is None:
-            where = "this model" if self._folder is None else f"the checkpoint {self._folder}"
-            missing = (
-                [DETOKENIZER, VOCODER] if self._folder is None else missing_parts(self._folder, DETOKENIZER, VOCODER)
-            )
-            raise ValueError(f"{where} cannot speak: it has no {' and no '.join(f'{part}/' for part in missing)}")
-        return self._decoder
-
-    @property
-    def detokenizer(self) -> torch.nn.Module:
-        """Codes -> mel."""
-        return self.decoder.detokenizer
-
-    @property
-    def vocoder(self) -> Vocoder:
-        """Mel -> wav."""
-        return self.decoder.vocoder
+    def _generator(self) -> Generator:
+        return Generator(self.model, self.processor)
 
     # -- hearing ---------------------------------------------------------------------------------------------------
 
+    @overload
     def transcribe(
-        self, audio: Audio | Sequence[Audio], sampling_rate: int | None = None, **generation: Any
-    ) -> str | list[str]:
+        self, audio: Audio, sampling_rate: int | None = None, *, timestamps: Literal[False] = False, **generation: Any
+    ) -> str: ...
+
+    @overload
+    def transcribe(
+        self, audio: Audio, sampling_rate: int | None = None, *, timestamps: Literal[True], **generation: Any
+    ) -> Transcript: ...
+
+    @overload
+    def transcribe(
+        self,
+        audio: Sequence[Audio],
+        sampling_rate: int | None = None,
+        *,
+        timestamps: Literal[False] = False,
+        **generation: Any,
+    ) -> list[str]: ...
+
+    @overload
+    def transcribe(
+        self, audio: Sequence[Audio], sampling_rate: int | None = None, *, timestamps: Literal[True], **generation: Any
+    ) -> list[Transcript]: ...
+
+    def transcribe(
+        self,
+        audio: Audio | Sequence[Audio],
+        sampling_rate: int | None = None,
+        *,
+        timestamps: bool = False,
+        **generation: Any,
+    ) -> str | list[str] | Transcript | list[Transcript]:
         """What is said in one recording, or in each of a list.
 
+        >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> model.transcribe("spikeaudio/samples/question.wav")
+        'what is the capital of england'
+
         Args:
-            audio: a path, or samples; any length.
+            audio: a path, samples, or any other kind of :data:`~spikeaudio.audio.recording.Audio`; any length.
             sampling_rate: Hz of samples given as arrays; None: 16 kHz.
+            timestamps: give a `Transcript` with times and scores in place of a text.
             generation: keywords for the language model's `generate`.
 
         Returns:
-            A transcript, or a list of them for a list. Silence gives an empty one.
+            A transcript, or a list of them for a list. A recording without speech gives an empty one.
 
         Raises:
             FileNotFoundError: no such file.
@@ -194,8 +105,9 @@ class SpikeAudio:
         """
         recordings: Sequence[Any] = audio if (many := is_batch(audio)) else [audio]
         wavs = (self.processor.load(recording, sampling_rate) for recording in recordings)
-        texts = transcription.transcribe(self._generator, wavs, **generation)
-        return texts if many else texts[0]
+        transcripts = transcription.transcribe(self._generator, wavs, **generation)
+        results = transcripts if timestamps else [transcript.text for transcript in transcripts]
+        return results if many else results[0]
 
     def ask(self, audio: Audio, question: str, sampling_rate: int | None = None, **generation: Any) -> str:
         """The written answer to a question about a recording.

@@ -40,7 +40,7 @@ HOUSES: dict[str, Floors] = {
         "quantizer",
         "preparation",
     ),
-    "spikeaudio.loading": floors("auto contract registration", "kimi", "reader"),
+    "spikeaudio.loading": floors("auto contract registration", "kimi", "reader", "joined"),
     "eval": floors(
         "digest sample",
         "task",

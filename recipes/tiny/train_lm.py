@@ -44,7 +44,8 @@ BATCH, GROUP = 24, 20  # examples per step; GROUP batches are drawn together and
 TTS_VOICE = "rh_bdl"
 FEATURE_NOISE = (0.0, 0.1, 0.3)  # in standard deviations of the features, one drawn per example
 CODE_REPLACED = (0.0, 0.1, 0.2)  # share of input codes replaced at random, one drawn per example
-PIECE_SECONDS = 5.0  # the training clips are single sentences
+# The training clips are single sentences of at most 12 s, cut to their sound, with up to 0.25 s of silence around some.
+HEARING = {"piece_seconds": 5.0, "longest_pause": 0.3, "longest_seconds": 12.0}
 NUMBERS = "zero one two three four five six".split()
 INSTRUCTIONS = {
     "asr": "please transcribe the following audio",
@@ -306,9 +307,7 @@ def main() -> None:
         do_sample=False,
     )
     model.to(torch.bfloat16).save_pretrained(args.export)
-    SpikeAudioProcessor.of(config, tokenizer, speech_tokenizer, piece_seconds=PIECE_SECONDS).save_pretrained(
-        args.export
-    )
+    SpikeAudioProcessor.of(config, tokenizer, speech_tokenizer, **HEARING).save_pretrained(args.export)
 
 
 if __name__ == "__main__":

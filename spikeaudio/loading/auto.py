@@ -17,7 +17,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from spikeaudio.audio.samples import check_wav
 from spikeaudio.checkpoint import DETOKENIZER, VOCODER, HubOptions, find_checkpoint, missing_parts
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.forced_text import ForcedText
@@ -25,8 +27,9 @@ from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.prompt.conversation import layout_of, spoken_text_ids
 from spikeaudio.prompt.processor import SpikeAudioProcessor
-from spikeaudio.prompt.raw_audio import SAMPLING_RATE
 from spikeaudio.speech.decoder import SpeechDecoder
+from spikeaudio.speech.generator import Generator
+from spikeaudio.speech.transcription import utterances_of
 
 
 class Companions:
@@ -164,32 +167,29 @@ class SpikeAudioForSpeechSeq2Seq(SpikeAudioForSpeechGeneration):
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> SpikeAudioGenerateOutput | Tensor:
-        """Transcribe recordings.
+        """Transcribe recordings of any length, cut at their pauses as `SpikeAudio.transcribe` does it.
 
         Args:
             inputs: as `input_ids`.
-            *args: for `SpikeAudioForSpeechGeneration.generate`.
+            *args: for `SpikeAudioForSpeechGeneration.generate`; none with samples.
             input_ids: (B, N) floating: samples at 16 kHz. Long: the text stream of a prompt, which is continued.
             attention_mask: (B, N), 0 where a shorter recording is padded; or the prompt's.
             **kwargs: for `SpikeAudioForSpeechGeneration.generate`.
 
         Returns:
-            As the language model's `generate`; of recordings, `sequences` (B, T) holds the transcripts alone.
+            As the language model's `generate`; of recordings, (B, T) transcripts alone, blank after their ends.
         """
         given = inputs if input_ids is None else input_ids
         if given is None or not given.is_floating_point():
             return super().generate(given, *args, attention_mask=attention_mask, **kwargs)
         mask = torch.ones_like(given, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        wavs = [row[real].float().cpu() for row, real in zip(given, mask, strict=True)]
-        prompt = self.companions.processor.apply_transcription_request(wavs, sampling_rate=SAMPLING_RATE)
-        prompt = prompt.to(device=self.device, dtype=self.dtype)
-        length = prompt["input_ids"].shape[1]
-        output = super().generate(prompt.pop("input_ids"), *args, generation_mode="text", **prompt, **kwargs)
-        if isinstance(output, Tensor):
-            return output[:, length:]
-        assert output.sequences is not None
-        output.sequences = output.sequences[:, length:]
-        return output
+        wavs = [check_wav(row[real]) for row, real in zip(given, mask, strict=True)]
+        whole = kwargs.pop("return_dict_in_generate", False)
+        heard = utterances_of(Generator(self, self.companions.processor), wavs, **kwargs)
+        end = torch.tensor([self.config.text_eos_token_id])
+        rows = [torch.cat([*(utterance.text.ids for utterance in said), end]) for _, said in heard]
+        texts = pad_sequence(rows, batch_first=True, padding_value=self.config.blank_token_id).to(self.device)
+        return SpikeAudioGenerateOutput(sequences=texts) if whole else texts
 
 
 class SpikeAudioForTextToWaveform(SpikeAudioForSpeechGeneration):

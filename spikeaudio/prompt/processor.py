@@ -13,7 +13,7 @@ speech recognition pipeline wants passes 16 kHz samples through: making features
 """
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from spikeaudio.prompt.batch import BatchRow, HeardRecording, PaddingSide, colla
 from spikeaudio.prompt.conversation import DecodedAnswer, layout_of, read_layout, without_thoughts
 from spikeaudio.prompt.keywords import answer_mode, refuse_keywords
 from spikeaudio.prompt.layout import PromptLayout
+from spikeaudio.prompt.listening import sounding
 from spikeaudio.prompt.messages import Audio, Messages, as_list, is_recording, load_recording
 from spikeaudio.prompt.normalization import normalize_text
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE, raw_audio_extractor
@@ -50,6 +51,11 @@ class SpikeAudioProcessor(ProcessorMixin):
             for models whose tokenizer takes any text.
         piece_seconds: longest recording, in seconds, that the model transcribes well at once; follows from the clips
             it was trained on.
+        longest_pause: longest quiet, in seconds, that the model takes around and inside of what sounds; longer quiet
+            parts are left out. None: recordings are heard as they are.
+        longest_seconds: longest recording of a message, in seconds, that the model answers well; None: as much as
+            its context holds.
+        score_threshold: score below which a transcript is mostly wrong, as measured; None: nobody measured it.
         feature_encoder: makes the inputs of the model's feature encoder; a `FeatureInputs`, or what its `to_dict`
             gave. None: the model takes the speech tokenizer's features.
         chat_template: unused; transformers passes it.
@@ -68,6 +74,9 @@ class SpikeAudioProcessor(ProcessorMixin):
         speech_request: str = "say",
         spell_out: bool = True,
         piece_seconds: float = 15.0,
+        longest_pause: float | None = None,
+        longest_seconds: float | None = None,
+        score_threshold: float | None = None,
         feature_encoder: FeatureInputs | dict[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
@@ -79,6 +88,9 @@ class SpikeAudioProcessor(ProcessorMixin):
         self.speech_request = speech_request
         self.spell_out = spell_out
         self.piece_seconds = piece_seconds
+        self.longest_pause = longest_pause
+        self.longest_seconds = longest_seconds
+        self.score_threshold = score_threshold
         if not isinstance(feature_encoder, FeatureInputs):
             feature_encoder = FeatureInputs.from_dict(feature_encoder or {})
         self.feature_encoder = feature_encoder
@@ -248,9 +260,10 @@ class SpikeAudioProcessor(ProcessorMixin):
         if not conversation:
             raise ValueError("the conversation is empty: expected at least one message")
         batch: Sequence[Any] = [conversation] if isinstance(conversation[0], dict) else conversation
-        reader = self.turn_reader
         if labels:
+            reader = self.turn_reader
             return self.collate([reader.example(messages, rate) for messages in batch], side or "right")
+        reader = self._reader(self._listen)
         rows = [reader.prompt(messages, mode, rate, add_generation_prompt) for messages in batch]
         return self.collate(rows, side or "left")
 
@@ -298,12 +311,19 @@ class SpikeAudioProcessor(ProcessorMixin):
 
     @property
     def turn_reader(self) -> TurnReader:
-        """Reads messages as this model wants them."""
+        """Reads messages as this model wants them, each recording as it is: for training."""
+        return self._reader(lambda audio, rate, speech: self.hear([self.load(audio, rate)])[0])
 
-        def hear(audio: Any, rate: int | None) -> HeardRecording:
-            return audio if isinstance(audio, HeardRecording) else self._tokens([audio], rate)[0]
+    def _reader(self, listen: Callable[[Any, int | None, bool], HeardRecording]) -> TurnReader:
+        def hear(audio: Any, rate: int | None, speech: bool) -> HeardRecording:
+            return audio if isinstance(audio, HeardRecording) else listen(audio, rate, speech)
 
-        return TurnReader(self.layout, self.text_ids, hear)
+        return TurnReader(self.layout, self.text_ids, hear, self.transcription_request)
+
+    def _listen(self, audio: Audio, sampling_rate: int | None, speech: bool) -> HeardRecording:
+        """What sounds in a recording; see :func:`~spikeaudio.prompt.listening.sounding`."""
+        wav = self.load(audio, sampling_rate)
+        return self.hear([sounding(wav, speech, self.longest_pause, self.longest_seconds)])[0]
 
     def hear(self, wavs: Sequence[Tensor]) -> list[HeardRecording]:
         """Codes of clips (N,) at 16 kHz, and the inputs of the model's feature encoder."""
@@ -312,9 +332,6 @@ class SpikeAudioProcessor(ProcessorMixin):
             HeardRecording(item.codes, self.feature_encoder(wav, item.features))
             for item, wav in zip(heard, wavs, strict=True)
         ]
-
-    def _tokens(self, audios: Iterable[Audio], sampling_rate: int | None) -> list[HeardRecording]:
-        return self.hear([self.load(audio, sampling_rate) for audio in audios])
 
     def decode_answer(self, ids: Tensor | Sequence[int]) -> DecodedAnswer:
         """What the generated part of a text stream says, up to its end."""

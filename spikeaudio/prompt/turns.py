@@ -41,12 +41,15 @@ class TurnReader:
     Attributes:
         layout: where ids go in the two streams.
         text_ids: ids of a text; ValueError where it is empty.
-        hear: reads a recording; the second argument is the Hz of samples, None for the model's own.
+        hear: reads a recording; the second argument is the Hz of samples, None for the model's own; the third tells
+            whether it is speech, rather than a sound that a text beside it is about.
+        transcription_request: the text beside a recording whose words are wanted.
     """
 
     layout: PromptLayout
     text_ids: Callable[[str], list[int]]
-    hear: Callable[[Any, int | None], HeardRecording]
+    hear: Callable[[Any, int | None, bool], HeardRecording]
+    transcription_request: str
 
     def prompt(
         self, messages: Messages, mode: AnswerMode, sampling_rate: int | None = None, to_generate: bool = True
@@ -122,11 +125,12 @@ class TurnReader:
     def _segments(self, blocks: list[Block], sampling_rate: int | None, heard: list[HeardRecording]) -> list[Segment]:
         """Pieces of a user's turn; its recordings are appended to `heard`."""
         segments: list[Segment] = []
+        speech = all(block["type"] == "audio" or block.get("text") == self.transcription_request for block in blocks)
         for block in blocks:
             if block["type"] == "text":
                 segments.append(("text", self._ids(block)))
             else:
-                heard.append(self.hear(recording_of(block), block.get("sampling_rate", sampling_rate)))
+                heard.append(self.hear(recording_of(block), block.get("sampling_rate", sampling_rate), speech))
                 segments.append(("audio", heard[-1].codes))
         return segments
 
@@ -146,7 +150,7 @@ class TurnReader:
         if spoken:
             codes = spoken[0].get("codes")
             if codes is None:
-                codes = self.hear(recording_of(spoken[0]), spoken[0].get("sampling_rate", sampling_rate)).codes
+                codes = self.hear(recording_of(spoken[0]), spoken[0].get("sampling_rate", sampling_rate), True).codes
         said = self._ids(texts[0]) if texts[0].get("ids") is not None else self._words(texts, may_be_empty)
         thought = turn.thought
         return AssistantTurn(

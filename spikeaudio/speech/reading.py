@@ -164,10 +164,10 @@ class Reader:
     def _heard(self, sentence: str, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates with what the model hears in them."""
         rate = self.decoder.sampling_rate
-        texts = transcribe(self.generator, [resample(each.wav, rate, SAMPLING_RATE) for each in candidates])
+        heard = transcribe(self.generator, [resample(each.wav, rate, SAMPLING_RATE) for each in candidates])
         return [
-            Candidate(each.codes, each.wav, each.ended, text, agreement(sentence, text))
-            for each, text in zip(candidates, texts, strict=True)
+            Candidate(each.codes, each.wav, each.ended, said.text, agreement(sentence, said.text))
+            for each, said in zip(candidates, heard, strict=True)
         ]
 
     def _varied(self, generation: dict[str, Any]) -> dict[str, Any]:
