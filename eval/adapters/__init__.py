@@ -23,6 +23,16 @@ def _openai(model: str, device: str) -> Adapter:
     return OpenAIAdapter.from_environment(model)
 
 
+def register_adapter(kind: str, make: Callable[[str, str], Adapter]) -> None:
+    """Add a kind of model, made of its name and the device to run on; for a file given as --include.
+
+    Raises:
+        ValueError: there is another one of this name.
+    """
+    if ADAPTERS.setdefault(kind, make) is not make:
+        raise ValueError(f"there is an adapter {kind!r} already: give the new one another name")
+
+
 ADAPTERS: dict[str, Callable[[str, str], Adapter]] = {
     "spikeaudio": _spikeaudio,
     "transformers": _transformers,

@@ -16,7 +16,7 @@ class Request:
     """One sample, as a model is asked about it; it holds nothing of the right answer.
 
     Attributes:
-        job: what to do.
+        job: what to do, one of `Adapter.jobs`.
         audio: path of the recording; None: there is none.
         text: question, request or text to say; None: the model's own request for the job.
         language: ISO 639-1, of the answer.
@@ -33,7 +33,7 @@ class Request:
     def of(cls, task: Task, sample: Sample, seed: int) -> "Request":
         """What `task` asks about `sample`."""
         text = task.request if sample.text is None else sample.text
-        return cls(task.job, sample.audio, text, task.language, seed)
+        return cls(task.job.asked, sample.audio, text, task.language, seed)
 
 
 @dataclass(frozen=True)

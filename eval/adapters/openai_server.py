@@ -17,7 +17,7 @@ import soundfile
 
 from eval.adapters.adapter import Answer, Request, Unavailable
 from eval.adapters.openai_client import ServerClient, message_text
-from eval.task import Job
+from eval.task import AQA, ASR, CONVERSATION, TTS, Job
 from spikeaudio.audio.files import load_audio
 from spikeaudio.audio.samples import check_wav
 
@@ -34,7 +34,7 @@ class OpenAIAdapter:
     """
 
     name = "openai"
-    jobs: frozenset[Job] = frozenset({"asr", "aqa", "tts", "conversation"})
+    jobs: frozenset[Job] = frozenset({ASR, AQA, TTS, CONVERSATION})
 
     def __init__(self, model: str, client: ServerClient) -> None:
         self._model = model
@@ -74,9 +74,9 @@ class OpenAIAdapter:
             return error
 
     def _answer(self, request: Request) -> Answer:
-        if request.job == "tts":
+        if request.job == TTS:
             return self._speak(request)
-        if request.job == "asr" and request.text is None:
+        if request.job == ASR and request.text is None:
             return self._transcribe(request)
         return self._chat(request)
 
@@ -104,7 +104,7 @@ class OpenAIAdapter:
             "seed": request.seed,
             "temperature": 0,
         }
-        if request.job == "conversation":
+        if request.job == CONVERSATION:
             asked |= {"modalities": ["text", "audio"], "audio": {"voice": _VOICE, "format": "wav"}}
         message = self._client.chat(**asked)
         text, said = message_text(message), message.get("audio") or {}

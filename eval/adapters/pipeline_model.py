@@ -20,15 +20,15 @@ from transformers.models.auto import modeling_auto as auto
 
 from eval.adapters.adapter import Answer, Request
 from eval.adapters.weights import checkpoint_digest, model_folder
-from eval.task import Job
+from eval.task import AQA, ASR, CONVERSATION, TTS, Job
 from spikeaudio.audio.files import load_audio
 
 _TRANSCRIBE = "Please transcribe the spoken content into written text."  # as Kimi-Audio-Evalkit asks
 _LONG_SECONDS = 30.0  # Whisper's window; longer recordings need timestamps
-_ASR = "automatic-speech-recognition"
+_RECOGNITION = "automatic-speech-recognition"
 _SPOKEN_HZ = {"qwen2_5_omni": 24000, "qwen3_omni_moe": 24000}  # where no configuration says it
 _TYPES: dict[str, set[str]] = {
-    _ASR: {
+    _RECOGNITION: {
         *auto.MODEL_FOR_CTC_MAPPING_NAMES,
         *auto.MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES,
     },
@@ -39,9 +39,9 @@ _TYPES: dict[str, set[str]] = {
     "any-to-any": {*auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES},
 }
 _DOES: dict[str, tuple[Job, ...]] = {
-    "any-to-any": ("asr", "aqa", "conversation"),
-    _ASR: ("asr",),
-    "text-to-audio": ("tts",),
+    "any-to-any": (ASR, AQA, CONVERSATION),
+    _RECOGNITION: (ASR,),
+    "text-to-audio": (TTS,),
 }
 
 
@@ -90,24 +90,23 @@ class PipelineAdapter:
 
         Only Whisper's window is of one length: the pipeline of a CTC model would transcribe padding, too.
         """
-        whisper = (
-            all(self._task_of[request.job] == _ASR for request in requests) and self._config.model_type == "whisper"
-        )
+        recognized = all(self._task_of[request.job] == _RECOGNITION for request in requests)
+        whisper = recognized and self._config.model_type == "whisper"
         return list(self._recognize(requests)) if whisper else [self._answer(request) for request in requests]
 
     def _answer(self, request: Request) -> Answer:
         task = self._task_of[request.job]
-        if task == _ASR:
+        if task == _RECOGNITION:
             return self._recognize([request])[0]
         pipe = self._pipeline(task)  # first: loading draws random numbers, too
         began = time.perf_counter()
         transformers.set_seed(request.seed)
-        answer = self._speak(pipe, request) if request.job == "tts" else self._reply(pipe, request)
+        answer = self._speak(pipe, request) if request.job == TTS else self._reply(pipe, request)
         answer.measured["seconds"] = time.perf_counter() - began
         return answer
 
     def _recognize(self, requests: Sequence[Request]) -> list[Answer]:
-        pipe = self._pipeline(_ASR)
+        pipe = self._pipeline(_RECOGNITION)
         rate = pipe.feature_extractor.sampling_rate
         wavs = [self._heard(request, rate) for request in requests]
         options: dict[str, Any] = {}
@@ -130,7 +129,7 @@ class PipelineAdapter:
         return Answer(None, wav, rate, {"audio_seconds": len(wav) / rate})
 
     def _reply(self, pipe: Any, request: Request) -> Answer:
-        text = _TRANSCRIBE if request.job == "asr" and request.text is None else request.text
+        text = _TRANSCRIBE if request.job == ASR and request.text is None else request.text
         content: list[dict[str, Any]] = []
         seconds = 0.0
         if request.audio is not None:
@@ -142,7 +141,7 @@ class PipelineAdapter:
         messages = [{"role": "user", "content": content}]
         options: dict[str, Any] = {"do_sample": False}
         if _speaks(pipe.model):
-            if request.job == "conversation":
+            if request.job == CONVERSATION:
                 return _said(pipe, messages)
             options["generation_mode"] = "text"
         found = pipe(text=messages, return_full_text=False, generate_kwargs=options)

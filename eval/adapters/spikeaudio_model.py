@@ -10,7 +10,7 @@ import torch
 
 from eval.adapters.adapter import Answer, Request, Unavailable
 from eval.adapters.weights import checkpoint_digest
-from eval.task import Job
+from eval.task import AQA, ASR, CODEC, CONVERSATION, TTS, Job
 from spikeaudio import SpikeAudio
 from spikeaudio.audio.files import load_audio
 from spikeaudio.checkpoint import DETOKENIZER, SPEECH_TOKENIZER, VOCODER, missing_parts
@@ -54,9 +54,9 @@ class SpikeAudioAdapter:
             )
         hears = not missing_parts(folder, SPEECH_TOKENIZER)
         self._speaks = not missing_parts(folder, DETOKENIZER, VOCODER)
-        jobs: list[Job] = ["asr", "aqa", "conversation"] if hears else []
-        jobs += ["tts"] if self._speaks else []
-        jobs += ["codec"] if hears and self._speaks else []
+        jobs: list[Job] = [ASR, AQA, CONVERSATION] if hears else []
+        jobs += [TTS] if self._speaks else []
+        jobs += [CODEC] if hears and self._speaks else []
         self.jobs = frozenset(jobs)
 
     @classmethod
@@ -77,7 +77,7 @@ class SpikeAudioAdapter:
         """Transcripts in one batch, everything else one by one."""
         if not self._proven:
             self._prove(requests)
-        if len(requests) > 1 and all(request.job == "asr" and request.text is None for request in requests):
+        if len(requests) > 1 and all(request.job == ASR and request.text is None for request in requests):
             return list(self._transcribe(requests))
         return [_or_error(self._answer, request) for request in requests]
 
@@ -90,9 +90,9 @@ class SpikeAudioAdapter:
         return replace(answer, measured={"audio_seconds": costs["audio_seconds"]}, costs=costs, pieces=(), offline=None)
 
     def _answer(self, request: Request) -> Answer:
-        if request.job == "asr" and request.text is None:
+        if request.job == ASR and request.text is None:
             return self._transcribe([request])[0]
-        return _timed({"asr": self._ask, "aqa": self._ask, "tts": self._speak}.get(request.job, self._reply), request)
+        return _timed({ASR: self._ask, AQA: self._ask, TTS: self._speak}.get(request.job, self._reply), request)
 
     def _transcribe(self, requests: Sequence[Request]) -> list[Answer]:
         wavs = [_heard(request) for request in requests]
@@ -116,7 +116,7 @@ class SpikeAudioAdapter:
         return replace(answer, text=None)
 
     def _reply(self, request: Request) -> Answer:
-        if request.job == "codec":
+        if request.job == CODEC:
             return self._say_again(request)
         events = self._model.stream(_messages(request), speech=self._speaks, seed=request.seed)
         answer = self._heard_out(events, request.seed)

@@ -12,12 +12,12 @@ from torch import Tensor
 from eval.adapters.adapter import Adapter, Answer, CountingAdapter, Request, Unavailable
 from eval.dialogue.conversation import Dialogue
 from eval.dialogue.turn_detector import SAMPLING_RATE, TurnDetector
-from eval.task import Job
+from eval.task import CONVERSATION, TURN_TAKING, Job
 from spikeaudio.audio.files import load_audio
 
 
 class TurnTaker:
-    """Does the job "turn_taking" with a model that does "conversation"; every other job is left to the model.
+    """Does the job `TURN_TAKING` with a model that does `CONVERSATION`; every other job is left to the model.
 
     A model that takes turns by itself has that job among its own, and needs none of this.
 
@@ -30,15 +30,15 @@ class TurnTaker:
     """
 
     def __init__(self, model: Adapter, detector: TurnDetector) -> None:
-        if "conversation" not in model.jobs:
+        if CONVERSATION not in model.jobs:
             raise ValueError(
                 f"taking turns needs a model that answers speech, but this one ({model.name}) does "
-                f"{', '.join(sorted(model.jobs)) or 'nothing'}: name tasks it can do with --tasks"
+                f"{', '.join(sorted(map(str, model.jobs))) or 'nothing'}: name tasks it can do with --tasks"
             )
         self._model = model
         self._detector = detector
         self.name = model.name
-        self.jobs: frozenset[Job] = model.jobs | {"turn_taking"}
+        self.jobs: frozenset[Job] = model.jobs | {TURN_TAKING}
 
     def fingerprint(self) -> dict[str, Any]:
         """The model's, and the detector's."""
@@ -46,7 +46,7 @@ class TurnTaker:
 
     def answer(self, requests: Sequence[Request]) -> list[Answer | Exception]:
         """Dialogues one by one."""
-        if any(request.job != "turn_taking" for request in requests):
+        if any(request.job != TURN_TAKING for request in requests):
             return self._model.answer(requests)
         return [self._talk_or_error(request) for request in requests]
 
@@ -72,7 +72,7 @@ class TurnTaker:
 
             def ask(heard: Tensor) -> Answer:
                 soundfile.write(path, heard.numpy(), SAMPLING_RATE, subtype="PCM_16")
-                return answer(replace(request, job="conversation", audio=str(path)))
+                return answer(replace(request, job=CONVERSATION, audio=str(path)))
 
             return Dialogue(load_audio(request.audio, SAMPLING_RATE), ask, self._detector).run()
 
@@ -83,7 +83,7 @@ class CountingTurnTaker(TurnTaker):
     def answer_counted(self, request: Request) -> Answer:
         """A dialogue; the costs are those of its last answer."""
         assert isinstance(self._model, CountingAdapter)
-        if request.job != "turn_taking":
+        if request.job != TURN_TAKING:
             return self._model.answer_counted(request)
         answer = self._talk(request, self._model.answer_counted)
         return replace(answer, measured={"audio_seconds": answer.measured["audio_seconds"]})

@@ -10,8 +10,6 @@ from eval.sample import CLOSED_DOMAIN, REFERENCE_AUDIO, Prediction, Sample
 from eval.task import Job
 from eval.texts.normalization import PlainNormalizer
 
-_WRITTEN: frozenset[Job] = frozenset({"asr", "aqa", "conversation"})
-
 
 @dataclass(frozen=True)
 class Case:
@@ -40,9 +38,9 @@ class Case:
             return "no prediction"
         if self.prediction.error is not None:
             return self.prediction.error
-        if self.job in _WRITTEN:
-            return "nothing was written" if self.prediction.text is None else None
-        return "nothing was said" if self.speech is None else None
+        if self.job.writes and self.prediction.text is None:
+            return "nothing was written"
+        return "nothing was said" if self.job.speaks and self.speech is None else None
 
     @property
     def normalizer(self) -> PlainNormalizer:
@@ -67,7 +65,7 @@ class Case:
     @cached_property
     def reference_speech(self) -> Path | None:
         """Recording of the right words in the sample itself: ``meta["reference_audio"]``, or what a codec repeats."""
-        path = self.sample.meta.get(REFERENCE_AUDIO) or (self.sample.audio if self.job == "codec" else None)
+        path = self.sample.meta.get(REFERENCE_AUDIO) or (self.sample.audio if self.job.repeats else None)
         return Path(path) if path and Path(path).is_file() else None
 
     @cached_property
@@ -78,8 +76,8 @@ class Case:
 
     @property
     def words_to_say(self) -> tuple[str, ...]:
-        """What the spoken answer should be: the text of a TTS sample, else any of the references."""
-        if self.job == "tts" and self.sample.text is not None:
+        """What the spoken answer should be: the text where a text is read aloud, else any of the references."""
+        if not self.job.hears and self.sample.text is not None:
             return (self.sample.text,)
         return self.sample.references or ("",)
 

@@ -9,7 +9,7 @@ from eval.judges.judgements import Judgements
 from eval.metrics.case import Case
 from eval.run.store import check_format, read_predictions
 from eval.sample import Sample
-from eval.task import Job
+from eval.task import Job, job_named
 from eval.tasks.manifest import json_lines
 
 
@@ -71,9 +71,10 @@ class FinishedRun:
                 raise ValueError(f"{path / 'samples.jsonl'}, line {number}: {name} {sample.id!r} is listed twice")
             seen.add((name, sample.id))
             old = tasks.get(name)
-            case = Case(row["job"], row["language"], sample, predictions.get((name, sample.id)), path, judgements)
+            job = job_named(row["job"])
+            case = Case(job, row["language"], sample, predictions.get((name, sample.id)), path, judgements)
             cases = (*old.cases, case) if old else (case,)
-            tasks[name] = TaskCases(row["job"], tuple(row["metrics"]), row["language"], cases)
+            tasks[name] = TaskCases(job, tuple(row["metrics"]), row["language"], cases)
         if not tasks:
             raise ValueError(f"{path / 'samples.jsonl'} lists no sample")
         return cls(path, record, tasks, judgements, len(predictions.keys() - seen))

@@ -83,7 +83,7 @@ def batches(task: Task, samples: Sequence[Sample], settings: Settings, fingerpri
     def work(sample: Sample, counted: bool) -> Work:
         request = Request.of(task, sample, settings.seed)
         audio = None if request.audio is None else file_digest(request.audio)
-        asked = asdict(request) | {"audio": audio}
+        asked = asdict(request) | {"audio": audio, "job": request.job.name}
         how = {"batch": settings.batch, "counted": counted}
         return Work(task.name, sample.id, request, digest([fingerprint, asked, list(sample.choices), how]))
 

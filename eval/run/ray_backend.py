@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from eval.adapters.adapter import Adapter, Answer, Unavailable
+from eval.run.answering import answers_to
 from eval.run.plan import Batch
 
 MakeAdapter = Callable[..., Adapter]
@@ -86,8 +87,6 @@ class _Actor:
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
         """One batch: its place and its pickled answers."""
         from ray import cloudpickle
-
-        from eval.run.command import answers_to
 
         answers: list[Answer | Exception] | Unavailable
         try:

@@ -74,8 +74,8 @@ def open_run(run: Path, record: dict[str, Any], tasks: list[tuple[Task, list[Sam
     rows = [
         {
             "task": task.name,
-            "job": task.job,
-            "metrics": list(task.metrics),
+            "job": task.job.name,
+            "metrics": list(task.figures),
             "language": task.language,
             "sample": sample.to_dict(),
         }
@@ -87,8 +87,8 @@ def open_run(run: Path, record: dict[str, Any], tasks: list[tuple[Task, list[Sam
 
 def _task(task: Task, samples: list[Sample], seed: int) -> dict[str, Any]:
     return {
-        "job": task.job,
-        "metrics": list(task.metrics),
+        "job": task.job.name,
+        "metrics": list(task.figures),
         "language": task.language,
         "request": task.request,
         "citation": task.citation,

@@ -117,7 +117,7 @@ def _score_task(name: str, task: "TaskCases", judge: "Judge") -> "TaskScores":
             figures[key] = figure
     costs = cost_metrics(key for case in task.cases if case.prediction for key in case.prediction.costs)
     return TaskScores(
-        job=task.job,
+        job=task.job.name,
         language=task.language,
         samples={case.sample.id: _content(case.sample) for case in task.cases},
         failed={case.sample.id: case.failure for case in task.cases if case.failure is not None},

@@ -121,7 +121,7 @@ def _compared(task: str, metric: str, first: "Figure", second: "Figure") -> Comp
     """The row; None: no sample is shared."""
     import numpy as np
 
-    from eval.metrics.translation import FORMULAS
+    from eval.metrics import METRICS
     from eval.scores.interval import difference, difference_of, ratio
 
     keys = [key for key in first.samples if key in second.samples]
@@ -133,7 +133,12 @@ def _compared(task: str, metric: str, first: "Figure", second: "Figure") -> Comp
         values = ratio(one[:, 0], one[:, 1]), ratio(two[:, 0], two[:, 1])
         found = difference((one[:, 0], one[:, 1]), (two[:, 0], two[:, 1]))
     else:
-        formula = FORMULAS[first.formula].of
+        known = METRICS[metric].formula if metric in METRICS else None
+        if known is None:
+            raise ValueError(
+                f"task {task}: the formula of {metric} is not known. --include names the file that adds it"
+            )
+        formula = known.of
         one, two = (np.array([figure.sums[key] for key in keys], dtype=np.float64) for figure in (first, second))
         values = formula(one.sum(axis=0)), formula(two.sum(axis=0))
         found = difference_of(formula, one, two)

@@ -3,15 +3,7 @@
 from typing import Any
 
 from eval.scores.scores import Scores
-
-_TASK_TYPES = {
-    "asr": "automatic-speech-recognition",
-    "aqa": "audio-text-to-text",
-    "tts": "text-to-speech",
-    "conversation": "any-to-any",
-    "codec": "audio-to-audio",
-    "turn_taking": "any-to-any",
-}
+from eval.task import job_named
 
 
 def model_index(name: str, scores: Scores) -> list[dict[str, Any]]:
@@ -29,7 +21,7 @@ def model_index(name: str, scores: Scores) -> list[dict[str, Any]]:
         value, low, high = (round(scale * number, 4) for number in (figure.value, figure.low, figure.high))
         results.append(
             EvalResult(
-                task_type=_TASK_TYPES[scores.tasks[task].job],
+                task_type=job_named(scores.tasks[task].job).hub_task,
                 dataset_type=task,
                 dataset_name=task.replace("_", " "),
                 metric_type=metric,

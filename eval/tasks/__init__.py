@@ -1,11 +1,17 @@
-"""Tasks by name, and suites of them. A new task is an entry in the file of its job, and its name in a suite."""
+"""Tasks by name, and suites of them. A new task is an entry in the file of its job, and its name in a suite.
 
+Tasks, jobs, figures and adapters from outside the package stand in a file of their own, given as --include
+(:mod:`eval.tasks.included`).
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from eval.sample import Sample
 from eval.task import Task
 from eval.tasks import aqa, asr, bundled, conversation, translation, tts, turn_taking
-from eval.tasks.source import BundledSource, Source
+from eval.tasks.source import ManifestSource, Source
 
 _FILES = (bundled, turn_taking, asr, translation, aqa, tts, conversation)
 TASKS: dict[str, Task] = {task.name: task for file in _FILES for task in file.TASKS}
@@ -55,10 +61,20 @@ SUITES: dict[str, tuple[str, ...]] = {
 }
 
 
-def source_of(task: Task) -> Source | BundledSource:
-    """Where a declared task's samples are from."""
-    assert isinstance(task.samples, Source | BundledSource)
-    return task.samples
+def register_task(task: Task) -> Task:
+    """Make a task known by its name, and return it.
+
+    Raises:
+        ValueError: there is another one of this name.
+    """
+    if TASKS.setdefault(task.name, task) != task:
+        raise ValueError(f"there is a task {task.name!r} already: give the new one another name")
+    return task
+
+
+def _at(samples: Callable[[], Sequence[Sample]], data: Path | None) -> Callable[[], Sequence[Sample]]:
+    """The same samples below the user's folder, where they may lie there."""
+    return samples.at(data) if isinstance(samples, Source | ManifestSource) else samples
 
 
 def find_tasks(names: tuple[str, ...], data: Path | None = None) -> list[Task]:
@@ -71,4 +87,4 @@ def find_tasks(names: tuple[str, ...], data: Path | None = None) -> list[Task]:
         raise ValueError(f"no tasks called {unknown}; there are {sorted(TASKS)}")
     if len(set(names)) < len(names):
         raise ValueError(f"a task is named twice: {', '.join(names)}")
-    return [replace(TASKS[name], samples=source_of(TASKS[name]).at(data)) for name in names]
+    return [replace(TASKS[name], samples=_at(TASKS[name].samples, data)) for name in names]

@@ -1,6 +1,6 @@
 """Questions about recordings: speech, sounds, scenes. Multiple choice but for ClothoAQA."""
 
-from eval.task import Task
+from eval.task import AQA, CONVERSATION, Task
 from eval.tasks.rows import VOICEBENCH
 from eval.tasks.source import HubDataset, Source
 
@@ -8,14 +8,14 @@ _EVALKIT = "the script data/download_benchmark.py of Kimi-Audio-Evalkit writes i
 
 
 def _task(name: str, source: str, hub: HubDataset | None = None) -> Task:
-    return Task(name, "aqa", Source(name, "aqa", source, hub), ("accuracy",), citation=source)
+    return Task(name, AQA, Source(name, AQA, source, hub), ("accuracy",), citation=source)
 
 
 def _asked_aloud(name: str, config: str) -> Task:
     """VoiceBench's spoken questions of one choice: nothing is asked beside the recording."""
     source = f"hf download --repo-type dataset hlt-lab/voicebench (VoiceBench {config}, Apache 2.0)."
     hub = HubDataset("hlt-lab/voicebench", config, columns=VOICEBENCH)
-    return Task(name, "conversation", Source(name, "conversation", source, hub), ("accuracy",), citation=source)
+    return Task(name, CONVERSATION, Source(name, CONVERSATION, source, hub), ("accuracy",), citation=source)
 
 
 TASKS = (

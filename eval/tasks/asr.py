@@ -1,6 +1,6 @@
 """Speech recognition: word error rates, character error rates for Chinese."""
 
-from eval.task import Task
+from eval.task import ASR, Task
 from eval.tasks.importers import fsdd
 from eval.tasks.rows import Columns
 from eval.tasks.source import CONVERTED, HubDataset, Reader, Source
@@ -17,8 +17,8 @@ def _task(
     layout: Reader | None = None,
 ) -> Task:
     metrics = ("cer",) if zh else ("wer", "whisper_wer", "cer")
-    samples = Source(name, "asr", source, hub, subset, layout)
-    return Task(name, "asr", samples, metrics, language="zh" if zh else "en", citation=source)
+    samples = Source(name, ASR, source, hub, subset, layout)
+    return Task(name, ASR, samples, metrics, language="zh" if zh else "en", citation=source)
 
 
 _LIBRISPEECH = Columns(id="id", meta=("speaker_id",))

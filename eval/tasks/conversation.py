@@ -1,7 +1,7 @@
 """Spoken questions, answered in writing and, by models that speak, aloud."""
 
 from eval.sample import ARGUMENTS, KINDS
-from eval.task import Task
+from eval.task import CONVERSATION, Task
 from eval.tasks.rows import VOICEBENCH, Columns
 from eval.tasks.source import HubDataset, Source
 
@@ -16,8 +16,8 @@ def _voicebench(config: str, *metrics: str, split: str = "test", columns: Column
     name = f"voicebench_{config.replace('-', '_')}"
     source = f"hf download --repo-type dataset hlt-lab/voicebench (VoiceBench {config}, Apache 2.0)."
     hub = HubDataset("hlt-lab/voicebench", config, split, columns)
-    samples = Source(name, "conversation", source, hub)
-    return Task(name, "conversation", samples, (*metrics, *_SPOKEN), citation=source)
+    samples = Source(name, CONVERSATION, source, hub)
+    return Task(name, CONVERSATION, samples, (*metrics, *_SPOKEN), citation=source)
 
 
 def _openaudiobench(subset: str, metric: str) -> Task:
@@ -26,8 +26,8 @@ def _openaudiobench(subset: str, metric: str) -> Task:
         "hf download --repo-type dataset baichuan-inc/OpenAudioBench, then the script data/download_benchmark.py of "
         "Kimi-Audio-Evalkit writes OpenAudioBench.jsonl."
     )
-    samples = Source(name, "conversation", source, None, subset)
-    return Task(name, "conversation", samples, (metric, *_SPOKEN), citation=source)
+    samples = Source(name, CONVERSATION, source, None, subset)
+    return Task(name, CONVERSATION, samples, (metric, *_SPOKEN), citation=source)
 
 
 TASKS = (

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.sample import ARGUMENTS, KINDS, PROMPT_AUDIO, Sample
-from eval.task import Job
+from eval.task import AQA, ASR, Job
 from eval.tasks.manifest import checked, json_lines, seen_from_here
 
 _FSDD_NAME = re.compile(r"(?P<digit>\d)_(?P<speaker>[^_]+)_(?P<take>\d+)")
@@ -104,14 +104,14 @@ def _kimi_sample(row: dict[str, Any], job: Job) -> Sample | ValueError:
         return ValueError(f"expected index, audio_path, question and answer, got {sorted(row)}")
     if len(recordings) > 1:
         return ValueError(f"expected one recording, got {len(recordings)}")
-    if job == "asr" and not str(row.get("answer") or "").strip():
+    if job.asked == ASR and not str(row.get("answer") or "").strip():
         return ValueError("the transcript is empty")
     question = str(row.get("question") or "")
     meta = {name: str(row[name]) for name in ("subset", "audio_content") if row.get(name)}
     told = {KINDS: row.get("instruction"), ARGUMENTS: row.get("instruction_kwargs")}
     meta |= {name: json.dumps(value, ensure_ascii=False) for name, value in told.items() if value is not None}
-    answers = tuple(answer for answer in texts(row.get("answer")) if answer.strip() or job == "aqa")
-    if job != "aqa":
+    answers = tuple(answer for answer in texts(row.get("answer")) if answer.strip() or job.asked == AQA)
+    if job.asked != AQA:
         return Sample(str(row["index"]), recordings[0], None, answers, (), meta)
     choices = texts(row.get("choices")) or choices_in(question)
     if choices and all(answer.strip() for answer in answers):
@@ -157,7 +157,7 @@ def _seed_rows(path: Path) -> Iterator[tuple[int, Sample | ValueError]]:
 
 def _table_rows(path: Path, job: Job) -> Iterator[tuple[int, Sample | ValueError]]:
     tabs = path.suffix == ".tsv"
-    right = _ANSWER_COLUMNS if job == "aqa" else _TEXT_COLUMNS
+    right = _ANSWER_COLUMNS if job.asked == AQA else _TEXT_COLUMNS
     with open(path, encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE) if tabs else csv.DictReader(file)
         audio = next((name for name in _AUDIO_COLUMNS if name in (reader.fieldnames or ())), None)

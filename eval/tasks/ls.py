@@ -11,13 +11,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     """Print one line per task, then one per suite."""
-    from eval.tasks import SUITES, TASKS, find_tasks, source_of
+    from eval.tasks import SUITES, TASKS, find_tasks
+    from eval.tasks.source import ManifestSource, Source
 
     for task in find_tasks(tuple(TASKS), args.data):
-        source = source_of(task)
-        state = "present" if source.present else "missing"
-        metrics = ", ".join(task.metrics)
-        print(f"{task.name:32} {task.job:13} {state:8} {metrics:32} {'' if source.present else source.get}".rstrip())
+        source, metrics = task.samples, ", ".join(task.figures)
+        missing = source.get if isinstance(source, Source | ManifestSource) and not source.present else ""
+        print(f"{task.name:32} {task.job!s:13} {'missing' if missing else 'present':8} {metrics:32} {missing}".rstrip())
     print()
     for name, members in SUITES.items():
         print(f"suite {name}: {', '.join(members)}")

@@ -17,8 +17,6 @@ from eval.sample import FILES, Sample
 from eval.task import Job
 
 _TEXTS = ("references", "choices")
-_HEARS: tuple[Job, ...] = ("asr", "aqa", "codec", "turn_taking")
-_NEEDS_REFERENCE: tuple[Job, ...] = ("asr", "aqa")
 
 
 def read_samples(path: Path, job: Job) -> list[Sample]:
@@ -164,12 +162,13 @@ def _sample(row: dict[str, Any]) -> Sample | ValueError:
 
 def _lacking(sample: Sample, job: Job) -> str | None:
     """What the sample lacks for the job."""
-    if sample.audio is None and (job in _HEARS or (job == "conversation" and not sample.text)):
+    written = bool((sample.text or "").strip())
+    if job.hears and sample.audio is None and not (job.reads and written):
         return f"has no recording, which {job} needs"
-    if job == "tts" and not (sample.text or "").strip():
-        return "has no text to say, which tts needs"
-    if job in _NEEDS_REFERENCE and not sample.references:
+    if job.reads and not job.hears and not written:
+        return f"has no text to say, which {job} needs"
+    if job.needs_reference and not sample.references:
         return f"has no reference, which {job} needs"
-    if job != "asr" and any(not reference.strip() for reference in sample.references):
+    if not job.may_be_empty and any(not reference.strip() for reference in sample.references):
         return f"has an empty reference, which {job} cannot be scored against"
     return None

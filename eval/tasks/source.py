@@ -140,7 +140,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class BundledSource:
+class ManifestSource:
     """Samples of a manifest that the repository holds; calling it reads them.
 
     Attributes:
@@ -151,7 +151,7 @@ class BundledSource:
     manifest: Path
     job: Job
 
-    def at(self, data: Path | None) -> "BundledSource":
+    def at(self, data: Path | None) -> "ManifestSource":
         """The same: bundled data lie nowhere else."""
         return self
 

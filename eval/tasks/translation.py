@@ -1,6 +1,6 @@
 """Speech in one language, to be written in another: BLEU and chrF of the corpus."""
 
-from eval.task import Task
+from eval.task import AQA, Task
 from eval.tasks.rows import Columns
 from eval.tasks.source import CONVERTED, HubDataset, Source
 
@@ -10,8 +10,8 @@ _FLEURS = Columns(references="raw_transcription", meta=("id",))  # with capitals
 
 def _task(name: str, into: tuple[str, str], source: str, hub: HubDataset | None = None) -> Task:
     language, title = into
-    samples, request = Source(name, "aqa", source, hub), _REQUEST.format(title)
-    return Task(name, "aqa", samples, ("bleu", "chrf"), request, language, citation=source)
+    samples, request = Source(name, AQA, source, hub), _REQUEST.format(title)
+    return Task(name, AQA, samples, ("bleu", "chrf"), request, language, citation=source)
 
 
 _COVOST = (

@@ -1,6 +1,6 @@
 """Texts to say: what an independent ASR judge hears, and how it sounds."""
 
-from eval.task import Task
+from eval.task import TTS, Task
 from eval.tasks.source import Source
 
 _GET = (
@@ -11,7 +11,7 @@ _METRICS = ("spoken_wer", "speaker_similarity", "dnsmos")
 
 def _task(name: str, language: str) -> Task:
     source = _GET.format(f"folder {language}/")
-    return Task(name, "tts", Source(name, "tts", source), _METRICS, language=language, citation=source)
+    return Task(name, TTS, Source(name, TTS, source), _METRICS, language=language, citation=source)
 
 
 TASKS = (_task("seed_tts_eval_en", "en"), _task("seed_tts_eval_zh", "zh"))

@@ -18,6 +18,7 @@ from eval.adapters.adapter import Answer, Request, Unavailable
 from eval.adapters.openai_client import ServerClient
 from eval.adapters.openai_server import OpenAIAdapter
 from eval.digest import digest
+from eval.task import AQA, ASR, CONVERSATION, TTS
 from tests.eval.conftest import write_tone
 
 
@@ -85,7 +86,7 @@ def ask(adapter: OpenAIAdapter, job: str, audio: Path | None = None, text: str |
 
 
 def test_transcription(adapter: OpenAIAdapter, server: Server, tmp_path: Path) -> None:
-    answer = ask(adapter, "asr", write_tone(tmp_path / "a.flac", 0.5, 48000))
+    answer = ask(adapter, ASR, write_tone(tmp_path / "a.flac", 0.5, 48000))
     assert answer.text == "two plus two" and answer.measured["audio_seconds"] == 0.5
     path, headers, body = server.asked[0]
     assert path == "/v1/audio/transcriptions" and headers["authorization"] == "Bearer key"
@@ -98,20 +99,20 @@ def test_transcription(adapter: OpenAIAdapter, server: Server, tmp_path: Path) -
 def test_question_and_conversation(adapter: OpenAIAdapter, server: Server, tmp_path: Path) -> None:
     tone = write_tone(tmp_path / "a.wav")
     server.message = {"content": "an organ"}
-    assert ask(adapter, "aqa", tone, "which instrument is this").text == "an organ"
+    assert ask(adapter, AQA, tone, "which instrument is this").text == "an organ"
     asked = json.loads(server.asked[0][2])
     text, audio = asked["messages"][0]["content"]
     assert text["text"] == "which instrument is this" and "modalities" not in asked and asked["seed"] == 7
     assert base64.b64decode(audio["input_audio"]["data"])[:4] == b"RIFF" and audio["input_audio"]["format"] == "wav"
     said = {"data": base64.b64encode(recording()).decode(), "transcript": "four"}
     server.message = {"content": None, "audio": said}
-    answer = ask(adapter, "conversation", tone)
+    answer = ask(adapter, CONVERSATION, tone)
     assert answer.text == "four" and answer.wav is not None and answer.sampling_rate == 24000
     assert json.loads(server.asked[1][2])["modalities"] == ["text", "audio"]
 
 
 def test_speech(adapter: OpenAIAdapter, server: Server) -> None:
-    answer = ask(adapter, "tts", text="hello")
+    answer = ask(adapter, TTS, text="hello")
     assert answer.wav is not None and answer.measured["audio_seconds"] == 0.1 and answer.text is None
     assert json.loads(server.asked[0][2])["input"] == "hello"
 
@@ -131,10 +132,10 @@ def test_bad_days(
 ) -> None:
     server.codes = codes
     if raised is None:
-        assert ask(adapter, "tts", text="hello").wav is not None
+        assert ask(adapter, TTS, text="hello").wav is not None
     else:
         with pytest.raises(raised, match=message):
-            ask(adapter, "tts", text="hello")
+            ask(adapter, TTS, text="hello")
     assert len(server.asked) == times
 
 
@@ -143,7 +144,7 @@ def test_nobody_there_and_nonsense(adapter: OpenAIAdapter, server: Server, monke
         ask(OpenAIAdapter("m", ServerClient("http://127.0.0.1:9/v1", attempts=1, timeout=1)), "tts", text="hello")
     monkeypatch.setattr(server, "answer", lambda path: b"<html>")
     with pytest.raises(ValueError, match="answered with what is no JSON"):
-        ask(adapter, "aqa", text="what")
+        ask(adapter, AQA, text="what")
 
 
 @pytest.mark.parametrize(
@@ -168,9 +169,9 @@ def test_forms_of_a_message(adapter: OpenAIAdapter, server: Server, message: dic
     server.message = message
     if text is None:
         with pytest.raises(ValueError):  # a failed answer with a reason
-            ask(adapter, "aqa", text="what")
+            ask(adapter, AQA, text="what")
     else:
-        assert ask(adapter, "aqa", text="what").text == text
+        assert ask(adapter, AQA, text="what").text == text
 
 
 @pytest.mark.parametrize(
@@ -181,14 +182,14 @@ def test_answers_without_a_message(
 ) -> None:
     monkeypatch.setattr(server, "answer", lambda path: answer)
     with pytest.raises(ValueError, match="answered with"):
-        ask(adapter, "aqa", text="what")
+        ask(adapter, AQA, text="what")
 
 
 @pytest.mark.parametrize("transcript", [{"text": None}, {}, [{"text": "x"}], {"text": {"x": 1}}, "x"])
 def test_transcripts_without_text(adapter: OpenAIAdapter, server: Server, tmp_path: Path, transcript: Any) -> None:
     server.transcript = transcript
     with pytest.raises(ValueError):
-        ask(adapter, "asr", write_tone(tmp_path / "a.wav"))
+        ask(adapter, ASR, write_tone(tmp_path / "a.wav"))
 
 
 def test_nothing_secret_is_recorded(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ from transformers import (
 
 from eval.adapters.adapter import Answer, Request
 from eval.adapters.pipeline_model import PipelineAdapter
+from eval.task import AQA, ASR, CONVERSATION, TTS
 from spikeaudio import SpikeAudio
 from tests.eval.conftest import write_tone
 
@@ -265,10 +266,10 @@ def omni(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("kind", ["wav2vec2", "whisper"])
 def test_a_recognizer(recognizer: Path, whisper: Path, tmp_path: Path, kind: str) -> None:
     adapter = PipelineAdapter(str(recognizer if kind == "wav2vec2" else whisper), "cpu")
-    assert adapter.jobs == {"asr"} and adapter.fingerprint()["type"] == kind
+    assert adapter.jobs == {ASR} and adapter.fingerprint()["type"] == kind
     tones = [write_tone(tmp_path / "a.wav", 0.3), write_tone(tmp_path / "b.flac", 0.5, 44100, 2)]
-    together = adapter.answer([request("asr", tone) for tone in tones])
-    alone = [adapter.answer([request("asr", tone)])[0] for tone in tones]
+    together = adapter.answer([request(ASR, tone) for tone in tones])
+    alone = [adapter.answer([request(ASR, tone)])[0] for tone in tones]
     for one, other in zip(together, alone, strict=True):
         assert isinstance(one, Answer) and isinstance(other, Answer) and one.text
         assert one.text == other.text and one.measured["seconds"] > 0
@@ -277,8 +278,8 @@ def test_a_recognizer(recognizer: Path, whisper: Path, tmp_path: Path, kind: str
 
 def test_a_voice(voice: Path) -> None:
     adapter = PipelineAdapter(str(voice), "cpu")
-    assert adapter.jobs == {"tts"}
-    first, second = (adapter.answer([request("tts", None, "hello world")])[0] for _ in range(2))
+    assert adapter.jobs == {TTS}
+    first, second = (adapter.answer([request(TTS, None, "hello world")])[0] for _ in range(2))
     assert isinstance(first, Answer) and isinstance(second, Answer) and first.wav is not None
     assert first.wav.ndim == 1 and first.sampling_rate == 16000
     np.testing.assert_array_equal(first.wav, second.wav)  # VITS draws its durations: the seed decides
@@ -286,9 +287,9 @@ def test_a_voice(voice: Path) -> None:
 
 def test_a_listener(listener: Path, tmp_path: Path) -> None:
     adapter = PipelineAdapter(str(listener), "cpu")
-    assert adapter.jobs == {"asr", "aqa", "conversation"}
+    assert adapter.jobs == {ASR, AQA, CONVERSATION}
     tone = write_tone(tmp_path / "a.wav")
-    answers = adapter.answer([request("aqa", tone, "which is this"), request("asr", tone)])
+    answers = adapter.answer([request(AQA, tone, "which is this"), request(ASR, tone)])
     assert all(isinstance(answer, Answer) and isinstance(answer.text, str) for answer in answers), answers
 
 
@@ -298,23 +299,23 @@ def test_a_model_that_hears_and_speaks(omni: Path, tmp_path: Path, monkeypatch: 
     lengths = {"thinker_max_new_tokens": 6, "talker_max_new_tokens": 20}  # random weights do not end by themselves
     monkeypatch.setattr(Qwen2_5OmniForConditionalGeneration, "generate", partialmethod(generate, **lengths))
     adapter = PipelineAdapter(str(omni), "cpu")
-    assert adapter.jobs == {"asr", "aqa", "conversation"}
+    assert adapter.jobs == {ASR, AQA, CONVERSATION}
     tone = write_tone(tmp_path / "a.wav")
-    first, second = (adapter.answer([request("conversation", tone, "which is this")])[0] for _ in range(2))
+    first, second = (adapter.answer([request(CONVERSATION, tone, "which is this")])[0] for _ in range(2))
     assert isinstance(first, Answer) and isinstance(second, Answer), first
     assert first.text is not None and set(first.text.split()) <= {*"which is this user assistant one two".split()}
     assert first.wav is not None and first.wav.ndim == 1 and first.wav.std() > 0 and first.sampling_rate == 24000
     assert first.measured["audio_seconds"] == len(first.wav) / 24000 and first.measured["seconds"] > 0
     np.testing.assert_array_equal(first.wav, second.wav)  # the talker draws its codes: the seed decides
-    (written,) = adapter.answer([request("aqa", tone, "which is this")])
+    (written,) = adapter.answer([request(AQA, tone, "which is this")])
     assert isinstance(written, Answer) and written.wav is None and written.text == first.text
 
 
 def test_our_own_model_as_any_other(tiny_checkpoint: Path, tmp_path: Path) -> None:
     adapter = PipelineAdapter(str(tiny_checkpoint), "cpu")
-    assert adapter.jobs == {"asr", "aqa", "conversation", "tts"}
+    assert adapter.jobs == {ASR, AQA, CONVERSATION, TTS}
     tone = write_tone(tmp_path / "a.wav", 0.5)
-    (answer,) = adapter.answer([request("conversation", tone)])
+    (answer,) = adapter.answer([request(CONVERSATION, tone)])
     expected = SpikeAudio.from_pretrained(tiny_checkpoint).chat(str(tone))
     assert isinstance(answer, Answer), answer
     assert answer.sampling_rate == expected.sampling_rate and answer.wav is not None and answer.wav.std() > 0

@@ -14,6 +14,7 @@ from eval.adapters.adapter import Answer, CountingAdapter, Request, Unavailable
 from eval.adapters.spikeaudio_model import SpikeAudioAdapter
 from eval.run.plan import Settings
 from eval.run.store import read_predictions
+from eval.task import AQA, ASR, CODEC, CONVERSATION, TTS
 from spikeaudio import SpikeAudio
 from spikeaudio.audio.files import save_audio
 from spikeaudio.spiking.conversion import spiking_layers
@@ -60,12 +61,12 @@ def answered(found: list) -> Answer:
 def test_answers_are_the_facades(dense: SpikeAudioAdapter, tiny_checkpoint: Path, tmp_path: Path) -> None:
     model = SpikeAudio.from_pretrained(tiny_checkpoint)
     tone = write_tone(tmp_path / "a.wav", 0.7)
-    assert dense.jobs == {"asr", "aqa", "tts", "conversation", "codec"}
-    assert answered(dense.answer([request("asr", tone)])).text == model.transcribe(str(tone))
-    asked = answered(dense.answer([request("aqa", tone, "what is two plus two")]))
+    assert dense.jobs == {ASR, AQA, TTS, CONVERSATION, CODEC}
+    assert answered(dense.answer([request(ASR, tone)])).text == model.transcribe(str(tone))
+    asked = answered(dense.answer([request(AQA, tone, "what is two plus two")]))
     assert asked.text == model.ask(str(tone), "what is two plus two")
     assert asked.measured["audio_seconds"] == 0.7 and asked.measured["seconds"] > 0
-    said = answered(dense.answer([request("tts", None, "hello world")]))
+    said = answered(dense.answer([request(TTS, None, "hello world")]))
     assert said.text is None and said.sampling_rate == 24000
     np.testing.assert_allclose(said.wav, model.speak("hello world").wav, atol=1e-5)  # streamed
     np.testing.assert_array_equal(said.offline, model.speak("hello world").wav)  # at once, of the same codes
@@ -73,18 +74,18 @@ def test_answers_are_the_facades(dense: SpikeAudioAdapter, tiny_checkpoint: Path
     assert said.measured["first_audio_seconds"] == said.pieces[0][0]
     assert [there for there, _ in said.pieces] == sorted(there for there, _ in said.pieces)
     assert said.pieces[-1][0] <= said.measured["seconds"]
-    reply, expected = answered(dense.answer([request("conversation", tone)])), model.chat(str(tone))
+    reply, expected = answered(dense.answer([request(CONVERSATION, tone)])), model.chat(str(tone))
     assert reply.text == expected.text and expected.wav is not None and reply.wav is not None
     np.testing.assert_allclose(reply.wav, expected.wav, atol=1e-5)  # streamed
     np.testing.assert_array_equal(reply.offline, expected.wav)
     assert 0 < reply.measured["first_audio_seconds"] <= reply.measured["seconds"]
-    again = answered(dense.answer([request("codec", tone)]))
+    again = answered(dense.answer([request(CODEC, tone)]))
     assert again.wav is not None and len(again.wav) / 24000 == pytest.approx(0.7, abs=0.1)
 
 
 def test_two_sentences_at_once_are_those_in_pieces(dense: SpikeAudioAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense._model.processor, "spell_out", True)
-    said = answered(dense.answer([request("tts", None, "hello. what is two plus two?")]))
+    said = answered(dense.answer([request(TTS, None, "hello. what is two plus two?")]))
     assert said.wav is not None and said.offline is not None
     np.testing.assert_allclose(said.wav, said.offline, atol=1e-5)
     np.testing.assert_array_equal(said.offline, dense._model.speak("hello. what is two plus two?").wav)
@@ -93,7 +94,7 @@ def test_two_sentences_at_once_are_those_in_pieces(dense: SpikeAudioAdapter, mon
 def test_recordings_of_any_form(dense: SpikeAudioAdapter, tmp_path: Path) -> None:
     forms = [(8000, 1), (48000, 1), (44100, 2)]
     tones = [write_tone(tmp_path / f"{rate}.wav", 0.5, rate, channels) for rate, channels in forms]
-    answers = dense.answer([request("asr", tone) for tone in tones])
+    answers = dense.answer([request(ASR, tone) for tone in tones])
     assert all(isinstance(answer, Answer) and answer.text is not None for answer in answers)
 
 
@@ -133,7 +134,7 @@ def test_costs_are_counted(
 
 def test_tokens_are_positions_of_the_trunk(dense: SpikeAudioAdapter, tmp_path: Path) -> None:
     short, long = (
-        dense.answer_counted(request("asr", write_tone(tmp_path / f"{s}.wav", s))).costs["tokens"] for s in (0.4, 2.4)
+        dense.answer_counted(request(ASR, write_tone(tmp_path / f"{s}.wav", s))).costs["tokens"] for s in (0.4, 2.4)
     )
     assert 20 <= long - short <= 50  # 25 codes more to hear, and at most as many ids more to write
 
@@ -150,7 +151,7 @@ def test_an_empty_claim_is_refused(
         monkeypatch.setattr(layer, "planes", lambda values, planes=layer.planes: list(map(silent, planes(values))))
     adapter = SpikeAudioAdapter(model, spiking_checkpoint)
     with pytest.raises(Unavailable, match="not one spike fired in its first answer"):
-        adapter.answer([request("asr", write_tone(tmp_path / "a.wav"))])
+        adapter.answer([request(ASR, write_tone(tmp_path / "a.wav"))])
     claim = SpikeAudio.from_pretrained(tiny_checkpoint)
     claim.model.config.quantization_config = {"quant_method": "gif"}
     with pytest.raises(Unavailable, match="says that it spikes, but it has no spiking layers"):
@@ -161,6 +162,6 @@ def test_a_checkpoint_that_cannot_speak(tiny_checkpoint: Path, tmp_path: Path) -
     folder = tmp_path / "mute"
     shutil.copytree(tiny_checkpoint, folder, ignore=shutil.ignore_patterns("vocoder"))
     mute = SpikeAudioAdapter.from_pretrained(str(folder), "cpu")
-    assert mute.jobs == {"asr", "aqa", "conversation"}
-    reply = answered(mute.answer([request("conversation", write_tone(tmp_path / "a.wav"))]))
+    assert mute.jobs == {ASR, AQA, CONVERSATION}
+    reply = answered(mute.answer([request(CONVERSATION, write_tone(tmp_path / "a.wav"))]))
     assert reply.text is not None and reply.wav is None and reply.measured["audio_seconds"] == pytest.approx(0.4)

@@ -23,6 +23,7 @@ from eval.run.record import make_record, open_run
 from eval.run.store import PredictionStore, read_predictions
 from eval.sample import Prediction, Sample
 from eval.scores.command import score
+from eval.task import ASR, CONVERSATION, TURN_TAKING
 from eval.tasks import find_tasks
 from tests.fixtures.fake_model import FakeAdapter
 
@@ -154,7 +155,7 @@ class Talker(FakeAdapter):
 
     def _answer(self, request: Request, together: int) -> Answer:
         wav, rate = soundfile.read(request.audio, dtype="float32")
-        assert request.job == "conversation" and rate == SAMPLING_RATE
+        assert request.job == CONVERSATION and rate == SAMPLING_RATE
         return Answer(f"{len(wav)} samples", sound(0.05, 1.0).numpy(), SAMPLING_RATE, {"audio_seconds": 1.05})
 
 
@@ -171,12 +172,12 @@ def question(folder: Path) -> Path:
 
 
 def ask(audio: Path | None) -> Request:
-    return Request("turn_taking", None if audio is None else str(audio), None, "en", 0)
+    return Request(TURN_TAKING, None if audio is None else str(audio), None, "en", 0)
 
 
 def test_any_model_that_converses_takes_turns(tmp_path: Path) -> None:
     adapter = taking_turns(Talker(), LoudnessDetector())
-    assert adapter.jobs == Talker().jobs | {"turn_taking"} and not isinstance(adapter, CountingAdapter)
+    assert adapter.jobs == Talker().jobs | {TURN_TAKING} and not isinstance(adapter, CountingAdapter)
     assert adapter.fingerprint() == Talker().fingerprint() | {"turn_detector": {"loudness": 1}}
     (answer,) = adapter.answer([ask(question(tmp_path))])
     assert isinstance(answer, Answer) and answer.turns["stopped"] > answer.turns["interruption"]
@@ -197,12 +198,12 @@ def test_faults_of_a_dialogue_are_its_own(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="gone"):
         taking_turns(away, LoudnessDetector()).answer([ask(question(tmp_path))])
     with pytest.raises(ValueError, match=r"needs a model that answers speech, but this one \(fake\) does asr"):
-        taking_turns(FakeAdapter(jobs=frozenset({"asr"})), LoudnessDetector())
+        taking_turns(FakeAdapter(jobs=frozenset({ASR})), LoudnessDetector())
 
 
 def test_only_models_that_need_a_detector_get_one() -> None:
     turns, other = find_tasks(("bundled_turn_taking",)), find_tasks(("bundled_asr_open",))
-    native = FakeAdapter(jobs=frozenset({"turn_taking"}))
+    native = FakeAdapter(jobs=frozenset({TURN_TAKING}))
     assert able(native, turns) is native
     assert able(plain := FakeAdapter(), other) is plain
 
@@ -214,7 +215,7 @@ def case(folder: Path, turns: dict[str, float], pause: bool = True, **rest: Any)
     (folder / "a.flac").write_bytes(b"x")
     prediction = Prediction("t", "a", "k", "x", **{"audio": "a.flac", "turns": turns} | rest)
     sample = Sample("a", "q.wav", meta={"pause_seconds": "0.8"} if pause else {})
-    return Case("turn_taking", "en", sample, prediction, folder, Judgements(folder / "judgements.jsonl"))
+    return Case(TURN_TAKING, "en", sample, prediction, folder, Judgements(folder / "judgements.jsonl"))
 
 
 NAMES = ("takeover_rate", "response_latency", "pause_takeover_rate", "stop_latency")

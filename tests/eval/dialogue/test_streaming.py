@@ -11,6 +11,7 @@ from eval.judges.judgements import Judgements
 from eval.metrics import MEASURED, METRICS
 from eval.metrics.case import Case
 from eval.sample import Prediction, Sample
+from eval.task import TTS
 
 RATE = 24000
 
@@ -100,7 +101,7 @@ def test_flux_needs_sound_at_the_join() -> None:
 
 def case(folder: Path, **rest: object) -> Case:
     prediction = Prediction("t", "a", "k", "x", **rest)  # type: ignore[arg-type]
-    return Case("tts", "en", Sample("a", text="x"), prediction, folder, Judgements(folder / "judgements.jsonl"))
+    return Case(TTS, "en", Sample("a", text="x"), prediction, folder, Judgements(folder / "judgements.jsonl"))
 
 
 def values(one: Case) -> dict[str, float]:

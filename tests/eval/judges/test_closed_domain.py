@@ -14,6 +14,7 @@ from eval.metrics.case import Case
 from eval.sample import CLOSED_DOMAIN, REFERENCE_AUDIO, Prediction, Sample
 from eval.scores.command import score
 from eval.scores.compare import compare
+from eval.task import CONVERSATION, TTS
 from eval.tasks.bundled import FOLDER
 from eval.tasks.manifest import checksum, read_samples
 from tests.fixtures.hand_made_run import HandMadeRun
@@ -57,15 +58,15 @@ def test_a_manifest_names_the_domain(tmp_path: Path) -> None:
     (tmp_path / "answers.json").write_text(json.dumps({"answers": ["yes", "no"]}))
     row = {"id": "a", "text": "is it", "references": ["yes"], "meta": {CLOSED_DOMAIN: "answers.json"}}
     (tmp_path / "m.jsonl").write_text(json.dumps(row) + "\n")
-    before = checksum(read_samples(tmp_path / "m.jsonl", "conversation"))
+    before = checksum(read_samples(tmp_path / "m.jsonl", CONVERSATION))
     (tmp_path / "answers.json").write_text(json.dumps({"answers": ["yes", "no", "maybe"]}))
-    (sample,) = read_samples(tmp_path / "m.jsonl", "conversation")
+    (sample,) = read_samples(tmp_path / "m.jsonl", CONVERSATION)
     assert checksum([sample]) != before
-    case = Case("conversation", "en", sample, None, tmp_path, Judgements(tmp_path / "j.jsonl"))
+    case = Case(CONVERSATION, "en", sample, None, tmp_path, Judgements(tmp_path / "j.jsonl"))
     assert case.domain == ClosedDomain(("yes", "no", "maybe"))
     (tmp_path / "answers.json").unlink()
     with pytest.raises(ValueError, match=r"line 1: sample 'a' names a file that is missing: .*answers\.json"):
-        read_samples(tmp_path / "m.jsonl", "conversation")
+        read_samples(tmp_path / "m.jsonl", CONVERSATION)
 
 
 def test_what_one_ear_heard_is_not_what_another_hears(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_what_one_ear_heard_is_not_what_another_hears(tmp_path: Path) -> None:
     (tmp_path / "answers.json").write_text(json.dumps({"answers": ["paris", "rome"]}))
     sample = Sample("a", references=("paris",), meta={CLOSED_DOMAIN: str(tmp_path / "answers.json")})
     judgements = Judgements(tmp_path / "j.jsonl")
-    case = Case("conversation", "en", sample, Prediction("t", "a", "k", "paris", "a.flac"), tmp_path, judgements)
+    case = Case(CONVERSATION, "en", sample, Prediction("t", "a", "k", "paris", "a.flac"), tmp_path, judgements)
     assert case.domain is not None
     for setting, reply in (("", "parrots"), (case.domain.name, "paris")):
         judgements.obtain(judgements.judge_of("pocketsphinx", setting), digest(b"a recording"), lambda r=reply: r)
@@ -82,7 +83,7 @@ def test_what_one_ear_heard_is_not_what_another_hears(tmp_path: Path) -> None:
 
 
 def bundled(number: int, first: int = 0) -> list[Sample]:
-    return read_samples(FOLDER / "tts.jsonl", "tts")[first : first + number]
+    return read_samples(FOLDER / "tts.jsonl", TTS)[first : first + number]
 
 
 def spoken(tmp_path: Path, recording: str, reference: str, teacher: str | None = None) -> Case:
@@ -91,7 +92,7 @@ def spoken(tmp_path: Path, recording: str, reference: str, teacher: str | None =
     meta = {CLOSED_DOMAIN: str(FOLDER / "answers.json")} | ({REFERENCE_AUDIO: teacher} if teacher else {})
     sample = Sample("a", references=(reference,), meta=meta)
     prediction = Prediction("t", "a", "k", reference, str(path))
-    return Case("conversation", "en", sample, prediction, tmp_path, Judgements(tmp_path / "j.jsonl"))
+    return Case(CONVERSATION, "en", sample, prediction, tmp_path, Judgements(tmp_path / "j.jsonl"))
 
 
 def test_right_and_wrong_answers_spoken(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_noise_is_no_right_answer() -> None:
     from eval.judges.speech_judge import pocketsphinx_transcribe
 
     domain = ClosedDomain.read(FOLDER / "answers.json")
-    right = {sample.references[0] for sample in read_samples(FOLDER / "conversation.jsonl", "conversation")}
+    right = {sample.references[0] for sample in read_samples(FOLDER / "conversation.jsonl", CONVERSATION)}
     draw = np.random.default_rng(0)
     heard = {pocketsphinx_transcribe(draw.normal(0, 0.1, 24000), domain) for _ in range(3)}
     assert not heard & right

@@ -11,6 +11,7 @@ from eval.metrics.case import Case
 from eval.metrics.instructions import KINDS, follows, sentences, variants
 from eval.sample import ARGUMENTS, Prediction, Sample
 from eval.sample import KINDS as KINDS_KEY
+from eval.task import CONVERSATION
 
 ENGLISH = "this is a short english sentence about the weather of today"
 SAMPLES = [
@@ -94,7 +95,7 @@ def test_variants() -> None:
 def case(tmp_path: Path, answer: str | None, kinds: object, given: object) -> Case:
     meta = {KINDS_KEY: json.dumps(kinds), ARGUMENTS: json.dumps(given)}
     prediction = Prediction("t", "a", "k", answer, error="it raised" if answer is None else None)
-    return Case("conversation", "en", Sample("a", meta=meta), prediction, tmp_path, Judgements(tmp_path / "j.jsonl"))
+    return Case(CONVERSATION, "en", Sample("a", meta=meta), prediction, tmp_path, Judgements(tmp_path / "j.jsonl"))
 
 
 @pytest.mark.parametrize(

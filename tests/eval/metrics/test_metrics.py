@@ -15,6 +15,7 @@ from eval.metrics.case import Case
 from eval.metrics.error_rate import character_errors, word_errors
 from eval.metrics.signal import load
 from eval.sample import REFERENCE_AUDIO, Prediction, Sample
+from eval.task import CODEC, CONVERSATION, TTS, Job
 from eval.tasks.bundled import FOLDER
 from eval.texts.normalization import PlainNormalizer, counted_units, normalize
 from tests.eval.conftest import write_tone
@@ -68,7 +69,7 @@ def test_chinese_is_counted_by_character() -> None:
     assert character_errors(["今天天气很好"], "今天天很坏", PlainNormalizer("zh")).numerator == 2
 
 
-def case(tmp_path: Path, text: str | None, job: str = "conversation", **rest: object) -> Case:
+def case(tmp_path: Path, text: str | None, job: Job = CONVERSATION, **rest: object) -> Case:
     prediction = Prediction("t", "a", "k", text, **rest)  # type: ignore[arg-type]
     sample = Sample("a", references=("paris",))
     return Case(job, "en", sample, prediction, tmp_path, Judgements(tmp_path / "judgements.jsonl"))  # type: ignore[arg-type]
@@ -155,10 +156,10 @@ def test_pesq_equals_the_package(tmp_path: Path) -> None:
         pesq(clean[:160], clean)
     spoken = Prediction("t", "a", "k", audio=str(recording.resolve()))
     judgements = Judgements(tmp_path / "j.jsonl")
-    copied = Case("codec", "en", Sample("a", str(recording)), spoken, tmp_path, judgements)
+    copied = Case(CODEC, "en", Sample("a", str(recording)), spoken, tmp_path, judgements)
     count = METRICS["pesq"].measure(copied)
     assert count is not None and count.numerator == pytest.approx(4.644, abs=1e-3)
-    assert METRICS["pesq"].measure(Case("tts", "en", Sample("a"), spoken, tmp_path, judgements)) is None
+    assert METRICS["pesq"].measure(Case(TTS, "en", Sample("a"), spoken, tmp_path, judgements)) is None
 
 
 def test_a_missing_package_is_a_hint(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from eval.metrics import METRICS
 from eval.metrics.case import Case
 from eval.metrics.refusal import refused
 from eval.sample import Prediction, Sample
+from eval.task import CONVERSATION
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,6 @@ def test_not_declined(answer: str) -> None:
 def test_a_failed_answer_is_no_refusal(tmp_path: Path) -> None:
     for text, error, value in (("I refuse.", None, 1), (None, "it raised", 0), ("", None, 0)):
         prediction = Prediction("t", "a", "k", text, error=error)
-        case = Case("conversation", "en", Sample("a"), prediction, tmp_path, Judgements(tmp_path / "j.jsonl"))
+        case = Case(CONVERSATION, "en", Sample("a"), prediction, tmp_path, Judgements(tmp_path / "j.jsonl"))
         count = METRICS["refusal"].measure(case)
         assert count is not None and (count.numerator, count.denominator) == (value, 1)

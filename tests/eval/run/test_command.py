@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from eval.adapters.adapter import Answer, Request, Unavailable
-from eval.run.command import check_able, generate
+from eval.run.answering import generate
+from eval.run.command import check_able
 from eval.run.plan import Batch, Settings, batches, drawn
 from eval.run.record import make_record, open_run
 from eval.run.store import PredictionStore, read_predictions
 from eval.sample import Sample
+from eval.task import ASR, TTS
 from eval.tasks.bundled import bundled
 from tests.eval.conftest import write_tone
 from tests.fixtures.fake_model import FakeAdapter
@@ -201,11 +203,11 @@ def test_requests_hold_no_answers(bundle: Path) -> None:
     for task in bundled(bundle):
         for sample in task.samples():
             request = Request.of(task, sample, 0)
-            assert task.job == "tts" or not {request.text, request.audio} & set(sample.references)
+            assert task.job == TTS or not {request.text, request.audio} & set(sample.references)
 
 
 def test_what_a_model_cannot_do_is_refused(bundle: Path) -> None:
-    model = FakeAdapter(jobs=frozenset({"asr"}))
+    model = FakeAdapter(jobs=frozenset({ASR}))
     with pytest.raises(ValueError, match=r"bundled_tts is of the kind tts, but this model \(fake\) does asr"):
         check_able(model, [bundled(bundle)[0], bundled(bundle)[6]], SETTINGS)
     with pytest.raises(ValueError, match="operations of a model of the kind fake cannot be counted"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eval.adapters.adapter import Unavailable
-from eval.run.command import store_answers
+from eval.run.answering import store_answers
 from eval.run.plan import Settings, batches
 from eval.run.ray_backend import RayActors, _last_words, _portable
 from eval.run.record import make_record, open_run

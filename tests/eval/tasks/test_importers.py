@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from datasets import Audio, Dataset
 
+from eval.task import AQA, ASR, CONVERSATION, TTS, Job
 from eval.tasks.importers import choices_in, kimi_evalkit, open_asr, seed_tts_eval
 from eval.tasks.rows import VOICEBENCH, Columns, load_rows, row_samples
 from tests.eval.conftest import write_tone
@@ -22,27 +23,27 @@ def kimi(folder: Path, **values: object) -> Path:
 
 
 def test_kimi_evalkit(tmp_path: Path) -> None:
-    (sample,) = kimi_evalkit(kimi(tmp_path), "aqa")
+    (sample,) = kimi_evalkit(kimi(tmp_path), AQA)
     assert (sample.id, sample.text, sample.references) == ("0", QUESTION, ("joy",))
     assert sample.choices == ("neutral", "joy") and sample.meta == {"subset": "meld"}
     assert Path(sample.audio or "").is_file()
-    (sample,) = kimi_evalkit(kimi(tmp_path, audio_path=["audio/0.wav"]), "asr")
+    (sample,) = kimi_evalkit(kimi(tmp_path, audio_path=["audio/0.wav"]), ASR)
     assert (sample.text, sample.choices, sample.references) == (None, (), ("joy",))
-    (sample,) = kimi_evalkit(kimi(tmp_path, question="", answer="", audio_content="who are you"), "conversation")
+    (sample,) = kimi_evalkit(kimi(tmp_path, question="", answer="", audio_content="who are you"), CONVERSATION)
     assert sample.text is None and sample.references == () and sample.meta["audio_content"] == "who are you"
 
 
 @pytest.mark.parametrize(
     "values,job,message",
     [
-        ({"answer": " "}, "asr", "line 1: the transcript is empty"),
-        ({"answer": ""}, "aqa", "line 1: sample '0' has an empty reference"),
-        ({"audio_path": ["a.wav", "b.wav"]}, "aqa", "line 1: expected one recording, got 2"),
-        ({"audio_path": "audio/gone.wav"}, "aqa", "line 1: sample '0' names a file that is missing"),
-        ({"audio_path": None}, "aqa", "line 1: expected index, audio_path, question and answer"),
+        ({"answer": " "}, ASR, "line 1: the transcript is empty"),
+        ({"answer": ""}, AQA, "line 1: sample '0' has an empty reference"),
+        ({"audio_path": ["a.wav", "b.wav"]}, AQA, "line 1: expected one recording, got 2"),
+        ({"audio_path": "audio/gone.wav"}, AQA, "line 1: sample '0' names a file that is missing"),
+        ({"audio_path": None}, AQA, "line 1: expected index, audio_path, question and answer"),
     ],
 )
-def test_broken_kimi_lines_are_named(tmp_path: Path, values: dict, job: str, message: str) -> None:
+def test_broken_kimi_lines_are_named(tmp_path: Path, values: dict, job: Job, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kimi_evalkit(kimi(tmp_path, **values), job)
 
@@ -55,29 +56,29 @@ def test_choices() -> None:
 def test_seed_tts_eval(tmp_path: Path) -> None:
     path = tmp_path / "meta.lst"
     path.write_text("common_1|what was said|prompt-wavs/p.wav|say this\ncommon_2|p|prompt-wavs/p.wav|that|wavs/t.wav\n")
-    first, second = seed_tts_eval(path, "tts")
+    first, second = seed_tts_eval(path, TTS)
     assert (first.id, first.audio, first.text, first.references) == ("common_1", None, "say this", ("say this",))
     assert second.meta == {"prompt_text": "p", "prompt_audio": str(tmp_path / "prompt-wavs" / "p.wav")}
     path.write_text("common_1|what was said|say this\n")
     with pytest.raises(ValueError, match=r"meta\.lst, line 1: expected id\|prompt text\|prompt wav\|text, got 3"):
-        seed_tts_eval(path, "tts")
+        seed_tts_eval(path, TTS)
     path.write_text("common_1|p|p.wav| \n")
     with pytest.raises(ValueError, match="line 1: sample 'common_1' has no text to say"):
-        seed_tts_eval(path, "tts")
+        seed_tts_eval(path, TTS)
 
 
 def test_open_asr(tmp_path: Path) -> None:
     write_tone(tmp_path / "x.flac")
     path = tmp_path / "test.csv"
     path.write_text('audio_filepath,duration,text\nx.flac,0.4,"hello, world"\n')
-    (sample,) = open_asr(path, "asr")
+    (sample,) = open_asr(path, ASR)
     assert (sample.id, sample.references, sample.meta) == ("x.flac", ("hello, world",), {"duration": "0.4"})
     path.write_text("audio_filepath,text\nx.flac,\n")
     with pytest.raises(ValueError, match="line 2: expected a recording and what is said in it"):
-        open_asr(path, "asr")
+        open_asr(path, ASR)
     path.write_text("wav,words\nx.flac,hello\n")
     with pytest.raises(ValueError, match=r"needs a column of .*audio_filepath.* got \['wav', 'words'\]"):
-        open_asr(path, "asr")
+        open_asr(path, ASR)
 
 
 @pytest.mark.parametrize("form", ["saved", "parquet"])
@@ -95,7 +96,7 @@ def test_rows_of_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form:
         folder.mkdir()
         dataset.to_parquet(folder / "test.parquet")
     tone.unlink()
-    (sample,) = row_samples(load_rows(folder, None, "test"), VOICEBENCH, "conversation", "voicebench")
+    (sample,) = row_samples(load_rows(folder, None, "test"), VOICEBENCH, CONVERSATION, "voicebench")
     assert (sample.id, sample.references, sample.meta) == ("0", ("me",), {"prompt": "who"})
     assert Path(sample.audio or "").read_bytes() == content
 
@@ -103,6 +104,6 @@ def test_rows_of_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form:
 def test_rows_that_lack_columns(tmp_path: Path) -> None:
     dataset = Dataset.from_dict({"audio": [str(write_tone(tmp_path / "a.wav"))], "text": [""]})
     with pytest.raises(ValueError, match=r"fleurs has no columns \['sentence'\]; it has \['audio', 'text'\]"):
-        row_samples(dataset, Columns(references="sentence"), "asr", "fleurs")
+        row_samples(dataset, Columns(references="sentence"), ASR, "fleurs")
     with pytest.raises(ValueError, match="line 1: sample '0' has an empty reference"):
-        row_samples(dataset, Columns(), "aqa", str(tmp_path / "test"))
+        row_samples(dataset, Columns(), AQA, str(tmp_path / "test"))

@@ -9,6 +9,7 @@ from datasets import Audio, Dataset
 from eval.metrics import METRICS
 from eval.metrics.instructions import instructions
 from eval.pages.published_table import PublishedTable
+from eval.task import ASR
 from eval.tasks import SUITES, TASKS, find_tasks
 from eval.tasks.bundled import bundled
 from eval.tasks.source import HubDataset, Source
@@ -29,7 +30,7 @@ def test_entries_are_sound() -> None:
 def test_bundled_folder(bundle: Path) -> None:
     tasks = bundled(bundle)
     assert (*(task.name for task in tasks), "bundled_turn_taking") == SUITES["bundled"]
-    assert {task.job for task in tasks} == {"asr", "aqa", "tts", "conversation", "codec"}
+    assert {task.job.name for task in tasks} == {"asr", "aqa", "tts", "conversation", "codec"}
     assert all(len(task.samples()) == 2 for task in tasks)
     (bundle / "tts.jsonl").unlink()
     with pytest.raises(FileNotFoundError, match=r"no bundled data at tts\.jsonl"):
@@ -83,7 +84,7 @@ def test_an_empty_folder_and_a_wrong_id(tmp_path: Path) -> None:
     (task,) = find_tasks(("fsdd",), tmp_path)
     with pytest.raises(FileNotFoundError, match=r"holds no data in a known form\. To get it: git clone"):
         task.samples()
-    source = Source("x", "asr", "ask.", HubDataset("nobody/nothing-of-this-name"))
+    source = Source("x", ASR, "ask.", HubDataset("nobody/nothing-of-this-name"))
     with pytest.raises(FileNotFoundError, match=r"no data for the task x \(.+\). To get it: ask."):
         source()
 
