@@ -66,7 +66,7 @@ class KimiPromptLayout(PromptLayout):
         Raises:
             ValueError: as `answer`; or a text longer than the speech that says it, delay included.
         """
-        if answer.codes is None:
+        if answer.codes is None or answer.think_ids is not None:  # thoughts are refused there
             return self.answer(answer)
         text, codes = self.text_stream(answer.text_ids), self.audio_stream(answer.codes)
         length = self.audio_delay + len(codes)

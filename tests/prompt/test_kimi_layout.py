@@ -77,6 +77,7 @@ def test_several_recordings_in_one_turn() -> None:
         ([HEARD, ("text", [1])], [], "text comes after the last recording"),
         ([HEARD], [[HEARD, ("text", [1])], AssistantTurn([1])], "text comes after the last recording"),
         ([HEARD], [[HEARD], AssistantTurn([1, 2, 3, 4], [7])], "4 text ids for 1 codes.* at most 3"),
+        ([HEARD], [[HEARD], AssistantTurn([1], [7], [2])], "thoughts need a think_end_token_id"),
         ([HEARD], [[HEARD], AssistantTurn([500], [7])], r"text ids must lie in \[0, 500\)"),
         ([], [], "turn is empty"),
         ([("audio", [100])], [], r"codes must lie in \[0, 100\)"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoModelForMultimodalLM, AutoProcessor
 
 from spikeaudio import SpikeAudio, SpikeAudioConfig
@@ -32,13 +33,21 @@ def save_and_die(tensors, path, metadata):
     if len(written) == 3:
         os.kill(os.getpid(), signal.SIGKILL)  # complete, but not under its name yet
 conversion.save_file = save_and_die
-conversion.convert(sys.argv[1], sys.argv[2], shard_bytes=300_000)
+conversion.convert(sys.argv[1], sys.argv[2], shard_bytes=int(sys.argv[3]))
 """
 
 
 @pytest.fixture(scope="module")
 def converted(published, tmp_path_factory) -> Path:
     return convert(published, tmp_path_factory.mktemp("converted") / "kimi")
+
+
+@pytest.fixture(scope="module")
+def shard_bytes(converted) -> int:
+    """A quarter of the language model, or the largest tensor of any part."""
+    model = sum(path.stat().st_size for path in converted.glob("*.safetensors"))
+    tensors = [tensor.nbytes for path in converted.rglob("*.safetensors") for tensor in load_file(path).values()]
+    return max(model // 4, *tensors)
 
 
 def test_before_and_after_are_equal(published, converted, clip):
@@ -82,11 +91,13 @@ def test_the_converted_folder_is_a_checkpoint_of_ours(converted, clip):
     assert processor.layout.msg_end_token_id not in tokenizer("<|im_msg_end|>")["input_ids"]
 
 
-def test_dtype_and_shards(published, tmp_path, capsys):
+def test_dtype_and_shards(published, shard_bytes, tmp_path, capsys):
     destination = tmp_path / "half"
-    convert(published, destination, dtype="bfloat16", shard_bytes=400_000)
+    convert(published, destination, dtype="bfloat16", shard_bytes=shard_bytes // 2)  # half as many bytes in all
     shards = sorted(destination.glob("*.safetensors"))
-    assert len(shards) > 2 and all(shard.stat().st_size < 500_000 for shard in shards)
+    assert len(shards) > 2
+    for shard in shards:
+        assert sum(tensor.nbytes for tensor in load_file(shard).values()) <= shard_bytes // 2
     for part, expected in {".": "BF16", "detokenizer": "BF16", "vocoder": "BF16", "speech_tokenizer": "F32"}.items():
         for shard in (destination / part).glob("*.safetensors"):
             with safe_open(shard, "pt") as file:
@@ -95,16 +106,16 @@ def test_dtype_and_shards(published, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_after_a_kill_it_goes_on(published, converted, tmp_path):
+def test_after_a_kill_it_goes_on(published, converted, shard_bytes, tmp_path):
     destination, work = tmp_path / "killed", tmp_path / "killed.work"
-    command = [sys.executable, "-c", KILLED, published, destination]
+    command = [sys.executable, "-c", KILLED, published, destination, str(shard_bytes)]
     done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     finished = {path: path.stat().st_mtime_ns for path in work.glob("*.safetensors")}
     assert len(finished) == 2 and not destination.exists()
     with pytest.raises(ValueError, match="is of another conversion"):
-        convert(published, destination, dtype="bfloat16", shard_bytes=300_000)
-    convert(published, destination, shard_bytes=300_000)
+        convert(published, destination, dtype="bfloat16", shard_bytes=shard_bytes)
+    convert(published, destination, shard_bytes=shard_bytes)
     assert not work.exists()
     for path, time in finished.items():
         assert (destination / path.name).stat().st_mtime_ns == time  # not written again
@@ -112,7 +123,7 @@ def test_after_a_kill_it_goes_on(published, converted, tmp_path):
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in whole.state_dict().items())
 
 
-def test_no_shard_is_larger_than_asked_for(published, tmp_path, monkeypatch):
+def test_no_shard_is_larger_than_asked_for(published, shard_bytes, tmp_path, monkeypatch):
     largest = 0
 
     def measured(tensors, path, metadata):
@@ -121,8 +132,8 @@ def test_no_shard_is_larger_than_asked_for(published, tmp_path, monkeypatch):
         Path(path).write_bytes(b"")
 
     monkeypatch.setattr(conversion, "save_file", measured)
-    convert(published, tmp_path / "x", shard_bytes=300_000)
-    assert 0 < largest <= 300_000
+    convert(published, tmp_path / "x", shard_bytes=shard_bytes)
+    assert 0 < largest <= shard_bytes
 
 
 def test_the_command(download, tmp_path, capsys):
