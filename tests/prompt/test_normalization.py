@@ -274,7 +274,7 @@ def test_empty(text: str) -> None:
         normalize_text(text)
 
 
-@pytest.mark.parametrize("text", ["你好", "!?", "😀", "'", "\u00ad", "\ud800"])
+@pytest.mark.parametrize("text", ["你好", "!?", "😀", "'", "\u00ad", pytest.param("\ud800", id="surrogate")])
 def test_nothing_to_pronounce(text: str) -> None:
     with pytest.raises(ValueError, match="nothing in the text can be pronounced"):
         normalize_text(text)
@@ -283,6 +283,7 @@ def test_nothing_to_pronounce(text: str) -> None:
 @pytest.mark.parametrize(
     "text,dropped",
     [("hello 你好 world 😀", "你 好 😀"), ("say привет", "и"), ("a\ud800", "\ud800"), ("ok \ue000", "\ue000")],
+    ids=["chinese", "russian", "surrogate", "private"],
 )
 def test_what_cannot_be_read_is_named(text: str, dropped: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
