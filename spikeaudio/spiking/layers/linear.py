@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from spikeaudio.spiking.kernels.execution import Execution, folded, integer_product, product_type
 from spikeaudio.spiking.layers.operand import Operand, UnpackedRows
+from spikeaudio.spiking.layers.packed_codes import PackedCodes
 from spikeaudio.spiking.neurons.neuron import SpikingNeuron
 from spikeaudio.spiking.neurons.planes import Plane, spread
 from spikeaudio.spiking.weights.packing import pack, packed_width, unpack
@@ -95,7 +96,7 @@ class PackedSpikingLinear(SpikingLinear):
         transform: as of `SpikingLinear`.
 
     Attributes:
-        weight: (O, bytes) uint8, packed codes (see `packing`); without gradient.
+        weight: (O, bytes) uint8, packed codes (see `packing`); without gradient, closed to arithmetic (`PackedCodes`).
         weight_scale: (O, groups) float32, value of one weight step.
         execution: how accumulators come about; `folded` by default, `event_driven` gives the same numbers.
         operand: where the codes come from when the layer runs; unpacked for every call by default, see
@@ -123,9 +124,7 @@ class PackedSpikingLinear(SpikingLinear):
         super().__init__(in_features, out_features, neuron, bias, device, dtype, transform)
         self.bits, self.group_size = bits, group_size
         width, groups = packed_width(in_features, bits), in_features // group_size
-        self.weight = nn.Parameter(
-            torch.zeros(out_features, width, dtype=torch.uint8, device=device), requires_grad=False
-        )
+        self.weight = PackedCodes(torch.zeros(out_features, width, dtype=torch.uint8, device=device))
         self.weight_scale = nn.Parameter(
             torch.ones(out_features, groups, dtype=torch.float32, device=device), requires_grad=False
         )
@@ -147,14 +146,31 @@ class PackedSpikingLinear(SpikingLinear):
             device="meta",
             transform=layer.transform,
         )
-        packed.weight = nn.Parameter(pack(codes, bits), requires_grad=False)
+        packed.weight = PackedCodes(pack(codes, bits))
         packed.weight_scale = nn.Parameter(scale.float(), requires_grad=False)
         packed.bias = layer.bias
         return packed
 
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:
+        """As of `nn.Module`; packed weights from anywhere become `PackedCodes`."""
+        if name == "weight" and param is not None and param.dtype == torch.uint8 and type(param) is not PackedCodes:
+            notes, param = vars(param), PackedCodes(param.data)
+            vars(param).update(notes)  # transformers marks what it loaded
+        super().register_parameter(name, param)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "PackedSpikingLinear":
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self.register_parameter("weight", self._parameters["weight"])  # torch may have made a plain parameter of it
+        return self
+
+    @property
+    def packed(self) -> Tensor:
+        """The packed codes, (O, bytes) uint8, as a plain tensor."""
+        return self.weight.as_subclass(Tensor)
+
     def codes(self) -> Tensor:
         """Weight codes, (O, C) int8."""
-        return unpack(self.weight, self.in_features, self.bits)
+        return unpack(self.packed, self.in_features, self.bits)
 
     def dense_weight(self) -> Tensor:
         """The weights that the codes stand for, (O, C) float32."""
@@ -169,7 +185,7 @@ class PackedSpikingLinear(SpikingLinear):
 
     def accumulate(self, planes: list[Plane]) -> Tensor:
         """Sum over planes and weight groups of scaled integer accumulators: (..., O) float32."""
-        weight, scale = self.weight, self.weight_scale
+        weight, scale = self.packed, self.weight_scale
         inputs = [part for plane in planes for part in self._parts(plane)]
         types = {product_type(plane.largest, weight.device) for plane in planes}
         dtype = torch.int8 if types == {torch.int8} and scale.shape[1] == 1 else torch.float32

@@ -133,7 +133,7 @@ def load_assigned(layer: PackedSpikingLinear) -> None:
 def replace_data_twice(layer: PackedSpikingLinear) -> None:
     """The second storage could come to lie where the first was."""
     layer.weight.data = layer.weight.data.flip(0)
-    layer.weight.data = layer.weight.data + 1
+    layer.weight.data = layer.weight.data.roll(1, 0).clone()
 
 
 def move(layer: PackedSpikingLinear) -> None:
