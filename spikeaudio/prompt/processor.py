@@ -37,8 +37,9 @@ from spikeaudio.prompt.messages import (
     load_recording,
     refuse_keywords,
 )
-from spikeaudio.prompt.normalization import normalize_text
+from spikeaudio.prompt.normalization import normalize_text, split_sentences
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE, raw_audio_extractor
+from spikeaudio.prompt.sentence_marks import SentenceMarks
 from spikeaudio.prompt.turns import TurnReader
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer, SpeechTokens
 from spikeaudio.tokenizer.whisper_features import log_mel_pieces
@@ -204,7 +205,7 @@ class SpikeAudioProcessor(ProcessorMixin):
             raise ValueError(f"expected one text per recording, got {len(texts)} texts and {len(heard)} recordings")
         mode = answer_mode(output_modalities)
         return self._batch(
-            [self._row(self.text_ids(item), tokens, mode) for item, tokens in zip(texts, heard, strict=True)]
+            [self._row(self.marked_text_ids(item), tokens, mode) for item, tokens in zip(texts, heard, strict=True)]
         )
 
     def apply_chat_template(  # type: ignore[override]
@@ -292,6 +293,17 @@ class SpikeAudioProcessor(ProcessorMixin):
             raise ValueError("the text is empty: expected at least one word")
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def marked_text_ids(self, text: str) -> list[int]:
+        """As `text_ids`, with marks between the sentences where the model reads texts sentence by sentence."""
+        sentences = split_sentences(text) if self.spell_out else [text]
+        return self.sentence_marks.join([self.text_ids(sentence) for sentence in sentences])
+
+    @property
+    def sentence_marks(self) -> SentenceMarks:
+        """How sentences are marked: with the pad, where it is no other id as well."""
+        pad, blank = self.tokenizer.pad_token_id, self.layout.blank_token_id
+        return SentenceMarks(None if pad == blank else pad, blank)
+
     def load(self, audio: Audio, sampling_rate: int | None = None) -> Tensor:
         """A path, a URL or an array as (N,) float32 samples at 16 kHz; see `load_recording` for what it raises."""
         return load_recording(audio, SAMPLING_RATE, sampling_rate)
@@ -299,7 +311,7 @@ class SpikeAudioProcessor(ProcessorMixin):
     @property
     def turn_reader(self) -> TurnReader:
         """Reads messages as this model wants them."""
-        return TurnReader(self.text_ids, lambda audio, rate: self._tokens([audio], rate)[0])
+        return TurnReader(self.text_ids, self.marked_text_ids, lambda audio, rate: self._tokens([audio], rate)[0])
 
     def hear(self, wavs: Sequence[Tensor]) -> list[SpeechTokens]:
         """Tokens of clips (N,) at 16 kHz, with log-mel pieces where the model makes its features itself."""
@@ -326,7 +338,7 @@ class SpikeAudioProcessor(ProcessorMixin):
 
     def _batch(self, rows: Sequence[Row]) -> BatchFeature:
         pad = self.tokenizer.pad_token_id
-        return batch_prompts(rows, self.layout.blank_token_id if pad is None else pad)
+        return self.sentence_marks.hide(batch_prompts(rows, self.layout.blank_token_id if pad is None else pad))
 
     def decode_answer(self, ids: Tensor | Sequence[int]) -> DecodedAnswer:
         """What the generated part of a text stream says, up to its end."""

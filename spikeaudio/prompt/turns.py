@@ -14,10 +14,12 @@ class TurnReader:
 
     Attributes:
         text_ids: ids of a text; ValueError where it is empty.
+        marked_text_ids: as `text_ids`, for what the user writes: with the marks between sentences.
         tokens: tokens of a recording; the second argument is the Hz of samples, None for the model's own.
     """
 
     text_ids: Callable[[str], list[int]]
+    marked_text_ids: Callable[[str], list[int]]
     tokens: Callable[[Audio, int | None], SpeechTokens]
 
     def turns(
@@ -39,7 +41,7 @@ class TurnReader:
             segments = []
             for block in blocks:
                 if block["type"] == "text":
-                    segments.append(("text", self.text_ids(block["text"])))
+                    segments.append(("text", self.marked_text_ids(block["text"])))
                 else:
                     heard.append(self.tokens(recording_of(block), block.get("sampling_rate", sampling_rate)))
                     segments.append(("audio", heard[-1].codes))
