@@ -224,7 +224,7 @@ class SpikeAudio(JoinedCheckpoint):
         {24000}
         """
         reader = Reader(self._generator, self.decoder, self._voice(voice, sampling_rate), candidates)
-        yield from reader.stream(sentences_of(text, self.processor), as_seed(seed), **generation)
+        return reader.stream(sentences_of(text, self.processor), as_seed(seed), **generation)
 
     def detokenize(self, codes: Tensor | Sequence[int], seed: int | None = 0) -> Tensor:
         """Speech of codes: (S,) -> (N,) float32 at ``decoder.sampling_rate``.

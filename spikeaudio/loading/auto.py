@@ -11,24 +11,26 @@ The parts are not modules of the model: its parameters, `state_dict` and saved f
 """
 
 import shutil
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig
 
 from spikeaudio.audio.samples import check_wav
 from spikeaudio.checkpoint import DETOKENIZER, VOCODER, HubOptions, find_checkpoint, missing_parts
 from spikeaudio.lm.configuration import SpikeAudioConfig
-from spikeaudio.lm.forced_text import ForcedText
 from spikeaudio.lm.generation import SpikeAudioGenerateOutput
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
-from spikeaudio.prompt.conversation import layout_of, spoken_text_ids
+from spikeaudio.prompt.conversation import layout_of
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.speech.decoder import SpeechDecoder
 from spikeaudio.speech.generator import Generator
+from spikeaudio.speech.reading import Reader, sentences_of_prompt
+from spikeaudio.speech.seeds import as_seed
 from spikeaudio.speech.transcription import utterances_of
 
 
@@ -193,34 +195,58 @@ class SpikeAudioForSpeechSeq2Seq(SpikeAudioForSpeechGeneration):
 
 
 class SpikeAudioForTextToWaveform(SpikeAudioForSpeechGeneration):
-    """Text to wave: the words of the prompt are read aloud, whatever else the prompt asks for."""
+    """Text to wave: the words of the prompt are read aloud, whatever else the prompt asks for.
+
+    It is the road of `SpikeAudio.speak`: the same sentences, pauses, seeds and candidates.
+
+    >>> from transformers import pipeline
+    >>> read = pipeline("text-to-audio", model="checkpoints/spikeaudio-tiny")
+    >>> read("Snow is white. Seven plus 5 is 12.")["sampling_rate"]
+    24000
+    """
 
     def generate(  # type: ignore[override]
-        self, inputs: Tensor | None = None, *args: Any, input_ids: Tensor | None = None, **kwargs: Any
+        self,
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        seed: int | None = 0,
+        candidates: int | None = None,
+        **kwargs: Any,
     ) -> SpikeAudioGenerateOutput:
         """Read texts aloud.
 
         Args:
             inputs: as `input_ids`.
-            *args: for `SpikeAudioForSpeechGeneration.generate`.
+            generation_config: as for the language model's `generate`.
             input_ids: (B, T) text stream of a prompt; its text ids are what is read.
-            **kwargs: for `SpikeAudioForSpeechGeneration.generate`; the rest of the prompt is not looked at.
+            seed: Seed of every random number, for each text; None: another speech each time.
+            candidates: Attempts at each sentence, at most; None: as many as the checkpoint's generation config says.
+            **kwargs: for the language model's `generate`; the rest of the prompt is not looked at.
 
         Returns:
-            `audio` holds one wave (N,) per text.
+            `audio` holds one wave (N,) per text, `audio_codes` its codes (S,).
+
+        Raises:
+            ValueError: no ids, or a row without text.
         """
         ids = inputs if input_ids is None else input_ids
         if ids is None:
             raise ValueError("expected input_ids, the text to read aloud")
-        layout = layout_of(self.config)
-        silent = ids.new_tensor([layout.blank_token_id, self.config.pad_token_id])
-        texts = [row[~torch.isin(row, silent)].tolist() for row in ids]
-        for name in (*self.companions.processor.model_input_names, "generation_mode"):
+        processor = self.companions.processor
+        for name in (*processor.model_input_names, "generation_mode", "return_dict_in_generate"):
             kwargs.pop(name, None)
-        prompt = self.companions.processor.apply_speech_request(texts).to(self.device)
-        forced = ForcedText([spoken_text_ids(text, layout) for text in texts], prompt["input_ids"].shape[1])
-        output = super().generate(
-            prompt.pop("input_ids"), *args, generation_mode="audio", prefix_allowed_tokens_fn=forced, **prompt, **kwargs
+        if generation_config is not None:
+            kwargs["generation_config"] = generation_config
+            if generation_config.max_new_tokens is not None:
+                kwargs.setdefault("max_new_tokens", generation_config.max_new_tokens)
+        generator = Generator(self, processor, partial(SpikeAudioForConditionalGeneration.generate, self))
+        reader = Reader(generator, self.companions.decoder, candidates=candidates)
+        texts = [sentences_of_prompt(row, processor) for row in ids]
+        if not all(texts):
+            raise ValueError("a row of input_ids holds no text to read aloud")
+        said = [reader.read(sentences, as_seed(seed), **kwargs) for sentences in texts]
+        return SpikeAudioGenerateOutput(
+            audio_codes=[speech.codes for speech in said], audio=[speech.wav for speech in said]
         )
-        assert isinstance(output, SpikeAudioGenerateOutput)
-        return output

@@ -17,8 +17,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin, Wav2Vec2FeatureExtractor
 
@@ -26,18 +24,20 @@ from spikeaudio.checkpoint import SPEECH_TOKENIZER, find_checkpoint, load_part, 
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.feature_encoder import FeatureInputs
 from spikeaudio.prompt.batch import BatchRow, HeardRecording, PaddingSide, collate
-from spikeaudio.prompt.conversation import DecodedAnswer, layout_of, read_layout, without_thoughts
+from spikeaudio.prompt.conversation import layout_of, read_layout
+from spikeaudio.prompt.decoding import AnswerDecoding
 from spikeaudio.prompt.keywords import answer_mode, refuse_keywords
 from spikeaudio.prompt.layout import PromptLayout
 from spikeaudio.prompt.listening import sounding
 from spikeaudio.prompt.messages import Audio, Messages, as_list, is_recording, load_recording
-from spikeaudio.prompt.normalization import normalize_text
+from spikeaudio.prompt.normalization import normalize_text, split_sentences
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE, raw_audio_extractor
+from spikeaudio.prompt.sentence_marks import SentenceMarks
 from spikeaudio.prompt.turns import TurnReader
 from spikeaudio.tokenizer.speech_tokenizer import SpeechTokenizer
 
 
-class SpikeAudioProcessor(ProcessorMixin):
+class SpikeAudioProcessor(AnswerDecoding, ProcessorMixin):
     """Prompts in, texts out.
 
     Args:
@@ -198,7 +198,7 @@ class SpikeAudioProcessor(ProcessorMixin):
                 raise ValueError("expected text, audio or both, got neither")
             texts = [self.transcription_request] * len(audios)
         if audios is None:
-            asked = [_user(text=item) for item in texts]
+            asked: list[Messages] = [[{"role": "user", "content": [self._text_block(item)]}] for item in texts]
         elif len(texts) == len(audios):
             asked = [_user(text=item, audio=heard) for item, heard in zip(texts, audios, strict=True)]
         else:
@@ -270,7 +270,8 @@ class SpikeAudioProcessor(ProcessorMixin):
     def collate(self, rows: Sequence[BatchRow], padding_side: PaddingSide = "right") -> BatchFeature:
         """One batch of rows, see :func:`spikeaudio.prompt.batch.collate`; a `data_collator` of a Trainer."""
         pad = self.tokenizer.pad_token_id
-        return BatchFeature(collate(rows, self.layout.blank_token_id if pad is None else pad, padding_side))
+        batch = BatchFeature(collate(rows, self.layout.blank_token_id if pad is None else pad, padding_side))
+        return self.sentence_marks.hide(batch)
 
     def apply_transcription_request(
         self,
@@ -305,6 +306,19 @@ class SpikeAudioProcessor(ProcessorMixin):
             raise ValueError("the text is empty: expected at least one word")
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def _text_block(self, text: str) -> dict[str, Any]:
+        """A text as a content block, with marks between its sentences where the model reads them one by one."""
+        sentences = split_sentences(text) if self.spell_out else [text]
+        if len(sentences) < 2 or self.sentence_marks.mark_token_id is None:
+            return {"type": "text", "text": text}
+        return {"type": "text", "ids": self.sentence_marks.join([self.text_ids(sentence) for sentence in sentences])}
+
+    @property
+    def sentence_marks(self) -> SentenceMarks:
+        """How sentences are marked: with the pad, where it is no other id as well."""
+        pad, blank = self.tokenizer.pad_token_id, self.layout.blank_token_id
+        return SentenceMarks(None if pad == blank else pad, blank)
+
     def load(self, audio: Audio, sampling_rate: int | None = None) -> Tensor:
         """A path, a URL or an array as (N,) float32 samples at 16 kHz; see `load_recording` for what it raises."""
         return load_recording(audio, SAMPLING_RATE, sampling_rate)
@@ -332,58 +346,6 @@ class SpikeAudioProcessor(ProcessorMixin):
             HeardRecording(item.codes, self.feature_encoder(wav, item.features))
             for item, wav in zip(heard, wavs, strict=True)
         ]
-
-    def decode_answer(self, ids: Tensor | Sequence[int]) -> DecodedAnswer:
-        """What the generated part of a text stream says, up to its end."""
-        ids = torch.as_tensor(ids)
-        answer = self.layout.delay_pattern.split(ids, torch.full_like(ids, self.layout.blank_token_id))
-        thought = None if answer.thoughts is None else self.text_of(answer.thoughts)
-        return DecodedAnswer(self.text_of(answer.text), thought)
-
-    def text_of(self, ids: Tensor | Sequence[int]) -> str:
-        """Text of one sequence of ids, without special ones."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
-
-    def decode(self, token_ids: Any, skip_special_tokens: bool = True, **kwargs: Any) -> str | list[str]:  # type: ignore[override]
-        """Text of ids, without special ones by default."""
-        return self.tokenizer.decode(token_ids, skip_special_tokens=skip_special_tokens, **kwargs)
-
-    def batch_decode(self, sequences: Any, skip_special_tokens: bool = True, **kwargs: Any) -> list[str]:  # type: ignore[override]
-        """Texts of several sequences of ids, without special ones by default."""
-        return self.tokenizer.batch_decode(sequences, skip_special_tokens=skip_special_tokens, **kwargs)
-
-    def post_process_multimodal_output(  # type: ignore[override]
-        self,
-        generated_outputs: Any,
-        skip_special_tokens: bool = True,
-        generation_mode: str | None = None,
-        **kwargs: Any,
-    ) -> list[str] | list[np.ndarray]:
-        """What transformers' any-to-any pipeline returns: texts without thoughts, or waves.
-
-        Args:
-            generated_outputs: what `generate` returned, or its `sequences`.
-            skip_special_tokens: leave special ids out of texts.
-            generation_mode: "text" or None for texts, "audio" for waves.
-            kwargs: for the text tokenizer.
-
-        Raises:
-            ValueError: waves are wanted, but the model that generated had no speech decoder.
-        """
-        if answer_mode(generation_mode or "text") == "text":
-            sequences = getattr(generated_outputs, "sequences", generated_outputs)
-            return self.batch_decode(
-                [without_thoughts(row, self.layout) for row in sequences],
-                skip_special_tokens=skip_special_tokens,
-                **kwargs,
-            )
-        waves = getattr(generated_outputs, "audio", None)
-        if waves is None:
-            raise ValueError(
-                "there is no audio in what was generated: it needs generation_mode='audio' "
-                "and a model with detokenizer/ and vocoder/"
-            )
-        return [wave.float().cpu().numpy() for wave in waves]
 
 
 def _user(text: str, audio: Audio | HeardRecording | None = None) -> Messages:

@@ -1,5 +1,6 @@
 """Generator: the language model as the verbs of `SpikeAudio` use it, prompt in, ids out."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,11 +18,18 @@ class Generator:
     Args:
         model: the language model.
         processor: texts and recordings to prompts.
+        generate: The function that continues a prompt; None: the model's own.
     """
 
-    def __init__(self, model: SpikeAudioForConditionalGeneration, processor: SpikeAudioProcessor) -> None:
+    def __init__(
+        self,
+        model: SpikeAudioForConditionalGeneration,
+        processor: SpikeAudioProcessor,
+        generate: Callable[..., Any] | None = None,
+    ) -> None:
         self.model = model
         self.processor = processor
+        self.generate = generate or model.generate
 
     def room(self, prompt: BatchFeature) -> int:
         """Positions left for the answer to a prompt.
@@ -56,7 +64,7 @@ class Generator:
         generation.setdefault("generator", torch.Generator().manual_seed(seed))
         if (cache := cache_for(self.model)) is not None:
             generation.setdefault("past_key_values", cache)
-        output = self.model.generate(
+        output = self.generate(
             **prompt.to(self.model.device, dtype=self.model.dtype),
             generation_mode=mode,
             return_dict_in_generate=True,

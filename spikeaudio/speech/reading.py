@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _CODES_PER_TEXT_ID = 12  # about one second; speech takes a quarter of it
 _PAUSE_SECONDS = 0.2  # between two sentences
 _CANDIDATE_TEMPERATURE = 1.0  # of further candidates, where the first is greedy: they would all be the same
+_BATCH = 4  # candidates made at once
 _DOUBTFUL = 0.6  # score below which a sentence is likely to be another one
 
 
@@ -127,11 +128,11 @@ class Reader:
         (best,) = self._attempt(sentence, [seed], generation)
         if self.attempts > 1:
             (best,) = self._heard(sentence, [best])
-            assert best.score is not None
-            if best.score < 1:
-                seeds = [other_seed(seed, number) for number in range(1, self.attempts)]
-                others = self._attempt(sentence, seeds, self._varied(generation))
+            seeds = [other_seed(seed, number) for number in range(1, self.attempts)]
+            while seeds and best.score != 1:
+                others = self._attempt(sentence, seeds[:_BATCH], self._varied(generation))
                 best = max([best, *self._heard(sentence, others)], key=lambda candidate: candidate.score or 0.0)
+                del seeds[:_BATCH]
         if not best.ended and "max_new_tokens" not in generation:
             logger.warning(
                 "the speech for %r did not end, and was cut after %.1f s: it may be wrong",
@@ -182,6 +183,11 @@ class Reader:
 def sentences_of(text: str, processor: SpikeAudioProcessor) -> list[str]:
     """A text in pieces that are read one by one; a model that takes texts as they are gets it whole."""
     return split_sentences(text) if processor.spell_out else [text]
+
+
+def sentences_of_prompt(ids: Tensor, processor: SpikeAudioProcessor) -> list[str]:
+    """The sentences that the text stream (T,) of a prompt of this processor holds."""
+    return [processor.text_of(sentence) for sentence in processor.sentence_marks.split(ids)]
 
 
 def prompt_to_read(
