@@ -117,19 +117,16 @@ def chat(
         if output is not None:
             _save_reply(output, reply)
         return
-    turns: list[list[dict[str, Any]]] = []
+    conversation = spike_audio.conversation(memory, speech=output is not None, seed=seed, voice=voice)
     for number, line in enumerate(_lines(), start=1):
-        question = {"role": "user", "content": [_block(line)]}
-        messages = [message for turn in turns[len(turns) - memory :] for message in turn] + [question]
         try:
-            reply = spike_audio.chat(messages, speech=output is not None, seed=seed, voice=voice)
+            reply = conversation.say(audio=line) if Path(line).is_file() else conversation.say(line)
         except (ValueError, OSError) as error:
             _complain(error)
             continue
         typer.echo(reply.text)
         if output is not None:
             _save_reply(output.with_stem(f"{output.stem}-{number}"), reply)
-        turns.append([question, {"role": "assistant", "content": [{"type": "text", "text": reply.text}]}])
 
 
 @app.command()
@@ -345,11 +342,6 @@ def _lines() -> Iterable[str]:
         if not line:
             return
         yield line
-
-
-def _block(line: str) -> dict[str, str]:
-    """A content block: a recording if the line is the path of a file, else text."""
-    return {"type": "audio", "path": line} if Path(line).is_file() else {"type": "text", "text": line}
 
 
 def _read_codes(path: Path) -> list[int]:

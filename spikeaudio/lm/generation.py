@@ -88,13 +88,22 @@ class SpikeAudioGenerationMixin(GenerationMixin):
             ValueError: an unknown mode, prompt streams that do not fit together, or a prompt that leaves no position of
                 the model for an answer.
         """
-        pieces, mask = (kwargs.pop(name, None) for name in ("input_features", "input_features_mask"))
-        if pieces is not None:  # encoded once, here: from now on the prompt's features are like any others
-            if kwargs.get("audio_features") is not None:
-                raise ValueError("pass either input_features or audio_features, not both")
-            with torch.no_grad():
-                kwargs["audio_features"] = self.model.encode_audio(pieces, mask)
+        self.encode_inputs(kwargs)
         return super().generate(inputs, *args, generation_mode=generation_mode, **kwargs)
+
+    @torch.no_grad()
+    def encode_inputs(self, inputs: dict[str, Any]) -> None:
+        """Put features in place of the inputs of the encoder inside the model: recordings are encoded once.
+
+        Raises:
+            ValueError: features are there already, or the model has no encoder.
+        """
+        pieces, mask = (inputs.pop(name, None) for name in ("input_features", "input_features_mask"))
+        if pieces is None:
+            return
+        if inputs.get("audio_features") is not None:
+            raise ValueError("pass either input_features or audio_features, not both")
+        inputs["audio_features"] = self.model.encode_audio(pieces, mask)
 
     def _prepare_generation_config(
         self, generation_config: GenerationConfig | None, **kwargs: Any

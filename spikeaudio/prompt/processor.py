@@ -14,7 +14,7 @@ speech recognition pipeline wants passes 16 kHz samples through: making features
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.prompt.batch import Row, batch_prompts
 from spikeaudio.prompt.conversation import DecodedAnswer, build_prompt, layout_of, read_layout, without_thoughts
 from spikeaudio.prompt.layout import GenerationMode, PromptLayout, Segment
+from spikeaudio.prompt.limits import Limits
 from spikeaudio.prompt.messages import (
     Audio,
     Messages,
@@ -60,6 +61,7 @@ class SpikeAudioProcessor(ProcessorMixin):
             it was trained on.
         encoder_mel_bins: mel bins that the encoder inside the model reads: prompts then hold log-mel
             `input_features`; None for a model that takes the speech tokenizer's features.
+        limits: what the model was not trained for: `Limits`, or a dict of its fields; None: nothing is known.
         chat_template: unused; transformers passes it.
 
     Raises:
@@ -77,6 +79,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         spell_out: bool = True,
         piece_seconds: float = 15.0,
         encoder_mel_bins: int | None = None,
+        limits: Limits | dict[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
@@ -88,6 +91,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         self.spell_out = spell_out
         self.piece_seconds = piece_seconds
         self.encoder_mel_bins = encoder_mel_bins
+        self.limits = Limits.of(limits)
         self._speech = speech
         self._folder: str | None = None
         self.why_deaf = f"it has no {SPEECH_TOKENIZER}/"  # for the message of `speech_tokenizer`
@@ -133,6 +137,7 @@ class SpikeAudioProcessor(ProcessorMixin):
         bare = copy.copy(self)
         bare._speech = None  # weights; they have a folder of their own
         bare.layout = self.layout.to_dict()  # type: ignore[assignment]
+        bare.limits = asdict(self.limits)  # type: ignore[assignment]
         return ProcessorMixin.to_dict(bare)
 
     @property

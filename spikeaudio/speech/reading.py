@@ -12,9 +12,10 @@ from spikeaudio.prompt.conversation import spoken_text_ids
 from spikeaudio.prompt.normalization import split_sentences
 from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.speech.decoder import SpeechDecoder, VoicePrompt
+from spikeaudio.speech.events import AudioEvent, PauseEvent
 from spikeaudio.speech.generator import Generator
 from spikeaudio.speech.result import Speech
-from spikeaudio.speech.streamer import AudioEvent, PauseEvent, streamed
+from spikeaudio.speech.streaming import streamed
 
 _CODES_PER_TEXT_ID = 12  # about one second; speech takes a quarter of it
 _PAUSE_SECONDS = 0.2  # between two sentences

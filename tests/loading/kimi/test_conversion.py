@@ -16,7 +16,7 @@ from transformers import AutoModelForMultimodalLM, AutoProcessor
 from spikeaudio import SpikeAudio, SpikeAudioConfig, cli
 from spikeaudio.loading.kimi import conversion
 from spikeaudio.loading.kimi.conversion import convert
-from spikeaudio.speech.streamer import AudioEvent
+from spikeaudio.speech.events import AudioEvent
 
 pytestmark = pytest.mark.golden
 
