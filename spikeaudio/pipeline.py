@@ -24,13 +24,15 @@ from spikeaudio.audio.samples import resample
 from spikeaudio.loading.joined import JoinedCheckpoint
 from spikeaudio.prompt.messages import Audio, Messages, is_batch, load_recording
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE
-from spikeaudio.speech import conversation, transcription
+from spikeaudio.speech import transcription
+from spikeaudio.speech.answering import Answering, Speaker
+from spikeaudio.speech.conversation import Conversation, as_messages
 from spikeaudio.speech.decoder import VoicePrompt
+from spikeaudio.speech.events import AudioEvent, Event
 from spikeaudio.speech.generator import Generator
 from spikeaudio.speech.reading import Reader, sentences_of
 from spikeaudio.speech.result import Reply, Speech, Transcript
 from spikeaudio.speech.seeds import as_seed
-from spikeaudio.speech.streamer import AudioEvent, Event
 
 
 class SpikeAudio(JoinedCheckpoint):
@@ -260,6 +262,10 @@ class SpikeAudio(JoinedCheckpoint):
     ) -> Reply:
         """Answer a spoken question, or the last message of a conversation.
 
+        A checkpoint may declare limits (:class:`~spikeaudio.prompt.limits.Limits`). Then an answer that the model is
+        not sure of is replaced by one that says so (`Reply.understood`), a typed question is answered in writing and
+        the answer read aloud, and a conversation of too many turns is refused.
+
         Args:
             audio: a path, samples, or messages as for `SpikeAudioProcessor.apply_chat_template`.
             sampling_rate: Hz of samples given as arrays; None: 16 kHz.
@@ -270,14 +276,17 @@ class SpikeAudio(JoinedCheckpoint):
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: a bad recording or message; or a checkpoint without the part that this needs.
+            ValueError: a bad recording or message, more turns than the checkpoint learned; or a checkpoint without
+                the part that this needs.
+
+        >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> reply = model.chat("spikeaudio/samples/question.wav")
+        >>> reply.question, reply.text
+        ('what is the capital of england', 'the capital of england is london')
         """
-        decoder = self.decoder if speech else None
-        timbre = self._voice(voice, sampling_rate) if speech else None
-        messages = conversation.as_messages(audio)
-        return conversation.answer(
-            self._generator, messages, decoder, as_seed(seed), timbre, sampling_rate, **generation
-        )
+        speaker, messages = self._speaker(speech, seed, voice, sampling_rate), as_messages(audio)
+        prompt, mode = speaker.prompt(messages, sampling_rate)
+        return Answering(speaker, prompt, mode, **generation).reply()
 
     def stream(
         self,
@@ -290,17 +299,59 @@ class SpikeAudio(JoinedCheckpoint):
     ) -> Iterator[Event]:
         """`chat`, word by word and sound by sound; takes the same arguments.
 
-        Yields:
-            TextEvent and AudioEvent in the order in which they come about; the sounds joined are `chat`'s wav.
+        What is wrong with the arguments is said by this call. The model works while you iterate, in your thread: a
+        stream that you close, or drop, has stopped.
+
+        Returns:
+            Iterator over TextEvent and AudioEvent in the order in which they come about; the sounds joined are
+            `chat`'s wav.
+
+        >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> events = model.stream("spikeaudio/samples/question.wav", speech=False)
+        >>> "".join(event.text for event in events if not event.thought)
+        'the capital of england is london'
         """
-        decoder = self.decoder if speech else None
-        timbre = self._voice(voice, sampling_rate) if speech else None
-        messages = conversation.as_messages(audio)
-        yield from conversation.answer_stream(
-            self._generator, messages, decoder, as_seed(seed), timbre, sampling_rate, **generation
-        )
+        speaker, messages = self._speaker(speech, seed, voice, sampling_rate), as_messages(audio)
+        prompt, mode = speaker.prompt(messages, sampling_rate)
+        return Answering(speaker, prompt, mode, **generation).events()
+
+    def conversation(
+        self,
+        memory: int | None = None,
+        speech: bool = True,
+        seed: int | None = 0,
+        voice: Audio | None = None,
+        sampling_rate: int | None = None,
+        **generation: Any,
+    ) -> Conversation:
+        """A conversation of several turns, each of which costs the model its own positions alone.
+
+        Args:
+            memory: Number of past turns that the model is shown, at most; None: as many as it learned and can hold.
+            speech: answer aloud as well.
+            seed: Seed of every random number.
+            voice: a short recording of the voice to answer with; None: the checkpoint's own.
+            sampling_rate: Hz of recordings given as arrays, the voice included; None: 16 kHz.
+            generation: keywords for the language model's `generate`.
+
+        Raises:
+            ValueError: more memory than the checkpoint learned; or a checkpoint without the part that this needs.
+
+        >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> conversation = model.conversation()
+        >>> reply = conversation.say("good morning")
+        >>> reply.text, len(reply.wav) > 0
+        ('good morning to you', True)
+        """
+        speaker = self._speaker(speech, seed, voice, sampling_rate)
+        return Conversation(speaker, memory, sampling_rate, **generation)
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _speaker(self, speech: bool, seed: int | None, voice: Audio | None, sampling_rate: int | None) -> Speaker:
+        if not speech:
+            return Speaker(self._generator, seed=as_seed(seed))
+        return Speaker(self._generator, self.decoder, as_seed(seed), self._voice(voice, sampling_rate))
 
     def _voice(self, voice: Audio | None, sampling_rate: int | None) -> VoicePrompt | None:
         """A recording of a voice, heard by the speech tokenizer and as mel."""

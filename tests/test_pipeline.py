@@ -13,7 +13,7 @@ from spikeaudio.audio.samples import resample
 from spikeaudio.lm.legal_tokens import LegalTokens, stop_token_ids
 from spikeaudio.pipeline import SpikeAudio
 from spikeaudio.prompt.conversation import spoken_text_ids
-from spikeaudio.speech.streamer import AudioEvent, PauseEvent, TextEvent
+from spikeaudio.speech.events import AudioEvent, PauseEvent, TextEvent
 
 RATE = 16000
 

@@ -15,7 +15,7 @@ from spikeaudio import SpikeAudio
 from spikeaudio.audio.files import load_audio
 from spikeaudio.checkpoint import DETOKENIZER, SPEECH_TOKENIZER, VOCODER, missing_parts
 from spikeaudio.neuromorphic.energy import HOROWITZ_45NM, compute_energy
-from spikeaudio.speech.streamer import AudioEvent, Event, PauseEvent, TextEvent
+from spikeaudio.speech.events import AudioEvent, Event, PauseEvent, TextEvent
 from spikeaudio.spiking.config import QUANT_METHOD
 from spikeaudio.spiking.conversion import spiking_layers
 from spikeaudio.spiking.counting import ModelCount, counting

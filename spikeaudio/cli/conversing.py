@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -47,20 +47,16 @@ def chat(
                 _save_reply(output, reply)
         return
     spike_audio = load(model, device, dtype)
-    turns: list[list[dict[str, Any]]] = []
+    conversation = spike_audio.conversation(memory, speech=output is not None, seed=seed, voice=voice)
     for number, line in enumerate(_lines(), start=1):
-        question = {"role": "user", "content": [_block(line)]}
-        past = turns[-memory:] if memory else []
-        messages = [message for turn in past for message in turn] + [question]
         try:
-            reply = spike_audio.chat(messages, speech=output is not None, seed=seed, voice=voice)
+            reply = conversation.say(audio=line) if Path(line).is_file() else conversation.say(line)
         except (ValueError, OSError) as error:
             complain(error)
             continue
         typer.echo(reply.text)
         if output is not None:
             _save_reply(output.with_stem(f"{output.stem}-{number}"), reply)
-        turns.append([question, {"role": "assistant", "content": [{"type": "text", "text": reply.text}]}])
 
 
 def _save_reply(output: Path, reply: "Reply") -> None:
@@ -81,8 +77,3 @@ def _lines() -> Iterable[str]:
         if not line:
             return
         yield line
-
-
-def _block(line: str) -> dict[str, str]:
-    """A content block: a recording if the line is the path of a file, else text."""
-    return {"type": "audio", "path": line} if Path(line).is_file() else {"type": "text", "text": line}

@@ -160,8 +160,7 @@ class DiT(nn.Module):
         self.null_code = num_codes
         self.head_size = hidden_size // num_heads
         self.rope_base = rope_base
-        start = torch.randn(num_codes + 1, hidden_size)  # as torch does it, whose way imports sympy on the meta device
-        self.code_embedding = nn.Embedding(num_codes + 1, hidden_size, _weight=start)
+        self.code_embedding = nn.Embedding(num_codes + 1, hidden_size)
         self.time_embedding = TimeEmbedding(hidden_size)
         self.mel_in = nn.Linear(num_mels, hidden_size)
         self.blocks = nn.ModuleList(

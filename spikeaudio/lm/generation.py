@@ -88,11 +88,19 @@ class SpikeAudioGenerationMixin(GenerationMixin):
             ValueError: an unknown mode, prompt streams that do not fit together, or a prompt that leaves no position of
                 the model for an answer.
         """
-        with torch.no_grad():  # encoded once, here: from now on the prompt's features are like any others
-            features = self.model.take_features(kwargs)
-        if features is not None:
-            kwargs["audio_features"] = features
+        self.encode_inputs(kwargs)
         return super().generate(inputs, *args, generation_mode=generation_mode, **kwargs)
+
+    @torch.no_grad()
+    def encode_inputs(self, inputs: dict[str, Any]) -> None:
+        """Put features in place of the inputs of the encoder inside the model: recordings are encoded once.
+
+        Raises:
+            ValueError: features are there already, or the model has no encoder.
+        """
+        features = self.model.take_features(inputs)
+        if features is not None:
+            inputs["audio_features"] = features
 
     def _prepare_generation_config(
         self, generation_config: GenerationConfig | None, **kwargs: Any

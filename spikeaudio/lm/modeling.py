@@ -104,9 +104,7 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
         encoder: Any = config.audio_encoder_config
         encoder_class: Any = feature_encoder(FROM_TOKENIZER if encoder is None else encoder.model_type)
         self.audio_encoder = encoder_class(encoder)
-        # Its weights come from `_init_weights` or a checkpoint. torch's own start, on the meta device, imports sympy.
-        start = torch.empty(config.vocab_size, config.hidden_size)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=start)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.feature_adaptor = FeatureAdaptor(config.audio_feature_dim, config.hidden_size, config.rms_norm_eps)
         self.layers = nn.ModuleList(Qwen2DecoderLayer(config, i) for i in range(trunk))
         self.audio_layers = nn.ModuleList(Qwen2DecoderLayer(config, trunk + i) for i in range(config.num_audio_layers))

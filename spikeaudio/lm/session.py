@@ -20,7 +20,7 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList,
 from transformers.cache_utils import Cache
 
 from spikeaudio.lm.legal_tokens import LegalTokens
-from spikeaudio.lm.streams import codes_of
+from spikeaudio.lm.streams import Streams, codes_of
 from spikeaudio.lm.turn import Turn, TurnSettings
 
 if TYPE_CHECKING:
@@ -125,6 +125,12 @@ class Session:
             for row in self.audio_input_ids
         ]
 
+    def said(self, row: int = 0) -> Streams:
+        """Both streams of a row's open answer, as they were generated, (n,) ids each."""
+        turn = self._fed()
+        assert self.input_ids is not None
+        return Streams(self.input_ids[row, turn.start :], self.audio_input_ids[row, turn.start :])
+
     # -- turns -----------------------------------------------------------------------------------------------------
 
     def feed(
@@ -133,8 +139,6 @@ class Session:
         audio_input_ids: Tensor | None = None,
         audio_features: Tensor | None = None,
         audio_feature_mask: Tensor | None = None,
-        input_features: Tensor | None = None,
-        input_features_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         **generation: Any,
     ) -> None:
@@ -145,21 +149,18 @@ class Session:
             audio_input_ids: (B, T), their audio stream; None: blanks.
             audio_features: (B, S, D), features of the recordings among them, right-padded per row.
             audio_feature_mask: (B, T), True where there is a feature.
-            input_features: log-mel pieces instead of features, for the encoder inside the model.
-            input_features_mask: their mask.
             attention_mask: (B, T), 0 where a row is padded; None: nowhere.
-            generation: keywords of this answer alone, as for the model's `generate`.
+            generation: keywords of this answer alone, as for the model's `generate`; the inputs of the encoder inside
+                the model, in place of features, are among them.
 
         Raises:
             ValueError: as the model's `generate`; or another number of rows than before.
         """
         if self._turn is not None and input_ids.shape[0] != len(self.audio_input_ids):
             raise ValueError(f"this session has {len(self.audio_input_ids)} rows, got a turn of {input_ids.shape[0]}")
-        if input_features is not None:
-            if audio_features is not None:
-                raise ValueError("pass either input_features or audio_features, not both")
-            with torch.no_grad():
-                audio_features = self.model.model.encode_audio(input_features, input_features_mask)
+        heard = {"audio_features": audio_features, **generation}
+        self.model.encode_inputs(heard)
+        audio_features, generation = heard.pop("audio_features", None), heard
         if audio_input_ids is None:
             audio_input_ids = torch.full_like(input_ids, self.model.config.blank_token_id)
         if attention_mask is None:

@@ -68,7 +68,8 @@ def split_sentences(text: str) -> list[str]:
             f"nothing in the text can be pronounced: {_shortened(text)!r} holds no letters a-z and no digits"
         )
     if dropped := sorted({char for char in spelled.lower() if not _is_readable(char) and not _is_punctuation(char)}):
-        logger.warning("left out characters that the model cannot read: %s", " ".join(dropped))
+        shown = " ".join(dropped).encode("utf-8", "backslashreplace").decode()  # half a surrogate pair breaks a log
+        logger.warning("left out characters that the model cannot read: %s", shown)
     return [
         " ".join(words[first : first + _LONGEST_SENTENCE])
         for words in sentences

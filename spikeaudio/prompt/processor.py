@@ -14,6 +14,7 @@ speech recognition pipeline wants passes 16 kHz samples through: making features
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from spikeaudio.prompt.conversation import layout_of, read_layout
 from spikeaudio.prompt.decoding import AnswerDecoding
 from spikeaudio.prompt.keywords import answer_mode, refuse_keywords
 from spikeaudio.prompt.layout import PromptLayout
+from spikeaudio.prompt.limits import Limits
 from spikeaudio.prompt.listening import sounding
 from spikeaudio.prompt.messages import Audio, Messages, as_list, is_recording, load_recording
 from spikeaudio.prompt.normalization import normalize_text, split_sentences
@@ -58,6 +60,7 @@ class SpikeAudioProcessor(AnswerDecoding, ProcessorMixin):
         score_threshold: score below which a transcript is mostly wrong, as measured; None: nobody measured it.
         feature_encoder: makes the inputs of the model's feature encoder; a `FeatureInputs`, or what its `to_dict`
             gave. None: the model takes the speech tokenizer's features.
+        limits: what the model was not trained for: `Limits`, or a dict of its fields; None: nothing is known.
         chat_template: unused; transformers passes it.
 
     Raises:
@@ -78,6 +81,7 @@ class SpikeAudioProcessor(AnswerDecoding, ProcessorMixin):
         longest_seconds: float | None = None,
         score_threshold: float | None = None,
         feature_encoder: FeatureInputs | dict[str, Any] | None = None,
+        limits: Limits | dict[str, Any] | None = None,
         chat_template: str | None = None,
     ) -> None:
         super().__init__(feature_extractor, tokenizer, chat_template=chat_template)
@@ -94,6 +98,7 @@ class SpikeAudioProcessor(AnswerDecoding, ProcessorMixin):
         if not isinstance(feature_encoder, FeatureInputs):
             feature_encoder = FeatureInputs.from_dict(feature_encoder or {})
         self.feature_encoder = feature_encoder
+        self.limits = Limits.of(limits)
         self._speech = speech
         self._folder: str | None = None
         self.why_deaf = f"it has no {SPEECH_TOKENIZER}/"  # for the message of `speech_tokenizer`
@@ -140,6 +145,7 @@ class SpikeAudioProcessor(AnswerDecoding, ProcessorMixin):
         bare._speech = None  # weights; they have a folder of their own
         bare.layout = self.layout.to_dict()  # type: ignore[assignment]
         bare.feature_encoder = self.feature_encoder.to_dict()  # type: ignore[assignment]
+        bare.limits = asdict(self.limits)  # type: ignore[assignment]
         return ProcessorMixin.to_dict(bare)
 
     @property

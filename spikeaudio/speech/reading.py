@@ -24,10 +24,11 @@ from spikeaudio.prompt.processor import SpikeAudioProcessor
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE
 from spikeaudio.speech.agreement import agreement
 from spikeaudio.speech.decoder import SpeechDecoder, VoicePrompt
+from spikeaudio.speech.events import AudioEvent, PauseEvent
 from spikeaudio.speech.generator import Generator
 from spikeaudio.speech.result import Speech
 from spikeaudio.speech.seeds import other_seed
-from spikeaudio.speech.streamer import AudioEvent, PauseEvent, streamed
+from spikeaudio.speech.streaming import streamed
 from spikeaudio.speech.transcription import transcribe
 
 logger = logging.getLogger(__name__)

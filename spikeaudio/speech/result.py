@@ -76,10 +76,17 @@ class Speech:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer in a conversation."""
+    """An answer in a conversation.
+
+    Where the checkpoint declares a least score and this answer is below it, `understood` is False, and `text` and
+    `wav` say that the model does not know (:class:`~spikeaudio.prompt.limits.Limits`).
+    """
 
     text: str
     question: str | None  # what the model understood, if it says so
     wav: Tensor | None  # (N,) float32; None for a written answer
     sampling_rate: int | None  # Hz of `wav`
     codes: Tensor | None  # (S,) long
+    score: float | None = None  # mean log probability of all that the model wrote, `question` included; 0 is certain
+    question_score: float | None = None  # of `question` alone
+    understood: bool = True

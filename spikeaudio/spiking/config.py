@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from spikeaudio.spiking.neurons import affine, elastic  # noqa: F401 (they register their neurons)
+from spikeaudio.spiking.neurons import affine, elastic, gif  # noqa: F401 (they register their neurons)
 from spikeaudio.spiking.neurons.neuron import SpikingNeuron
 from spikeaudio.spiking.neurons.registry import NeuronParameters, changed, neuron_of
 from spikeaudio.spiking.transforms.hadamard import OnlineHadamard

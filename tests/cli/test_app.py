@@ -70,7 +70,9 @@ def test_transcribe_json(run: Run, clip: Path) -> None:
     code, out, _ = run("transcribe", "--json", clip, clip)
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(rows) == 2
-    assert set(rows[0]) == {"file", "text", "duration_seconds", "rtf"}
+    assert set(rows[0]) > {"file", "text", "duration_seconds", "rtf", "segments", "score", "no_speech", "uncertain"} - {
+        "rtf"
+    }
     assert rows[0]["file"] == str(clip) and rows[0]["duration_seconds"] == 1.0 and rows[0]["rtf"] > 0
     assert rows[0]["text"] == rows[1]["text"]
 

@@ -27,7 +27,8 @@ from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.loading.auto import Companions, SpikeAudioForSpeechGeneration
 from spikeaudio.pipeline import SpikeAudio
 from spikeaudio.prompt.processor import SpikeAudioProcessor
-from spikeaudio.speech.streamer import AudioEvent, AudioTextStreamer, TextEvent
+from spikeaudio.speech.events import AudioEvent, TextEvent
+from spikeaudio.speech.streamer import AudioTextStreamer
 
 RATE = 16000
 SAMPLED: dict[str, Any] = {"generation_mode": "audio", "audio_temperature": 1.0, "audio_top_k": 0, "max_new_tokens": 12}

@@ -282,13 +282,13 @@ def test_nothing_to_pronounce(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text,dropped",
-    [("hello 你好 world 😀", "你 好 😀"), ("say привет", "и"), ("a\ud800", "\ud800"), ("ok \ue000", "\ue000")],
+    [("hello 你好 world 😀", "你 好 😀"), ("say привет", "и"), ("a\ud800", "\\ud800"), ("ok \ue000", "\ue000")],
     ids=["chinese", "russian", "surrogate", "private"],
 )
 def test_what_cannot_be_read_is_named(text: str, dropped: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         normalize_text(text)
-    assert len(caplog.records) == 1 and all(char in caplog.text for char in dropped)
+    assert len(caplog.records) == 1 and all(part in caplog.text for part in dropped.split())
 
 
 def test_bytes_of_an_ascii_locale_are_read() -> None:

@@ -14,11 +14,8 @@ def processor(tiny_checkpoint: Path) -> SpikeAudioProcessor:
     return SpikeAudioProcessor.from_pretrained(tiny_checkpoint)
 
 
-@pytest.mark.parametrize("as_chat", [False, True])
-def test_sentences_survive(processor: SpikeAudioProcessor, as_chat: bool) -> None:
-    texts = ["Dr. Smith is here. He said: hello world!", "how are you"]
-    prompts = texts if not as_chat else [[{"role": "user", "content": text}] for text in texts]
-    batch = processor.apply_chat_template(prompts) if as_chat else processor(prompts)
+def test_sentences_survive(processor: SpikeAudioProcessor) -> None:
+    batch = processor(["Dr. Smith is here. He said: hello world!", "how are you"])
     found = [[processor.text_of(ids) for ids in processor.sentence_marks.split(row)] for row in batch["input_ids"]]
     assert found == [["doctor smith is here", "he said", "hello world"], ["how are you"]]
 
@@ -37,4 +34,5 @@ def test_the_model_does_not_see_them(processor: SpikeAudioProcessor, tiny_checkp
 def test_one_sentence_has_none(processor: SpikeAudioProcessor) -> None:
     batch = processor("hello world")
     assert batch["attention_mask"].all()
-    assert processor.marked_text_ids("hello world") == processor.text_ids("hello world")
+    [sentence] = processor.sentence_marks.split(batch["input_ids"][0])
+    assert sentence == processor.text_ids("hello world")

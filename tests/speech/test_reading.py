@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from spikeaudio.lm.generation import LegalTokens, stop_token_ids
+from spikeaudio.lm.legal_tokens import LegalTokens, stop_token_ids
 from spikeaudio.pipeline import SpikeAudio
 from spikeaudio.speech.agreement import agreement
 from spikeaudio.speech.reading import Reader

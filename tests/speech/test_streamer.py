@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from spikeaudio.speech.streamer import AudioTextStreamer, TextEvent
+from spikeaudio.speech.events import TextEvent
+from spikeaudio.speech.streamer import AudioTextStreamer
 
 BLANK, EOS = 256, 257
 

@@ -17,7 +17,7 @@ from spikeaudio import SpikeAudio, SpikeAudioConfig
 from spikeaudio.cli.app import main
 from spikeaudio.loading.kimi import conversion
 from spikeaudio.loading.kimi.conversion import convert
-from spikeaudio.speech.streamer import AudioEvent
+from spikeaudio.speech.events import AudioEvent
 
 pytestmark = pytest.mark.golden
 

@@ -22,7 +22,7 @@ from spikeaudio.loading.kimi.auto import KimiAudioForSpeechSeq2Seq
 from spikeaudio.loading.kimi.configuration import KimiAudioConfig, published_config
 from spikeaudio.loading.kimi.folder import PublishedFolder
 from spikeaudio.loading.kimi.reader import read_processor
-from spikeaudio.speech.streamer import AudioEvent, TextEvent
+from spikeaudio.speech.events import AudioEvent, TextEvent
 from tests.fixtures.kimi_llm import KimiFixture
 from tests.fixtures.published_folder import quiet_rows
 

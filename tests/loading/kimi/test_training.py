@@ -13,7 +13,7 @@ from transformers import AutoModelForMultimodalLM, AutoProcessor
 from spikeaudio import SpikeAudio
 from spikeaudio.audio.files import save_audio
 from spikeaudio.loading.kimi.conversion import convert
-from spikeaudio.speech.streamer import AudioEvent
+from spikeaudio.speech.events import AudioEvent
 from spikeaudio.training.examples import batched, read_examples
 
 pytestmark = pytest.mark.golden
