@@ -277,9 +277,12 @@ def _timed(file: Path, work: "Callable[[Tensor], Any]") -> _Clip:
 
 
 def _load(folder: Path) -> "SpikeAudio":
+    from spikeaudio.cli.startup import import_light
+
+    import_light()
     from transformers.utils import logging
 
-    from spikeaudio import SpikeAudio
+    from spikeaudio.pipeline import SpikeAudio
 
     logging.disable_progress_bar()
     return SpikeAudio.from_pretrained(folder)
