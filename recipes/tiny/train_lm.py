@@ -46,8 +46,8 @@ FEATURE_NOISE = (0.0, 0.1, 0.3)  # in standard deviations of the features, one d
 CODE_REPLACED = (0.0, 0.1, 0.2)  # share of input codes replaced at random, one drawn per example
 # The training clips are single sentences of at most 12 s, cut to their sound, with up to 0.25 s of silence around some.
 HEARING = {"piece_seconds": 5.0, "longest_pause": 0.3, "longest_seconds": 12.0}
-# It sees single turns, and no typed question with a spoken answer. No right answer has a lower score (80 questions), but
-# 36 of 40 questions outside of the domain have one.
+# It sees single turns, and no typed question with a spoken answer. Of 80 right answers none has a lower score, of 40
+# typed questions outside of the domain 36 have one.
 LIMITS = {"max_turns": 1, "speaks_when_typed_to": False, "least_score": -0.05}
 NUMBERS = "zero one two three four five six".split()
 INSTRUCTIONS = {

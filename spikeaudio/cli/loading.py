@@ -23,6 +23,9 @@ def load(model: Path, device: str | None = None, dtype: str | None = None) -> "S
     """
     if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"--dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    from spikeaudio.cli.startup import import_light
+
+    import_light()
     import torch
     from transformers.utils import logging
 

@@ -1,0 +1,49 @@
+"""A command imports less than the library does, gives the same transcript, and takes nothing away from PyTorch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def python(code: str) -> str:
+    """Standard output of `code` in a fresh interpreter."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_command_leaves_the_compiler_out_and_hears_the_same(tiny_checkpoint: Path) -> None:
+    clip = "spikeaudio/samples/sum.wav"
+    transcribe = f"""
+import sys
+from spikeaudio.cli.app import main
+try:
+    main(["transcribe", {clip!r}, "--model", {str(tiny_checkpoint)!r}])
+except SystemExit as stop:
+    assert not stop.code
+"""
+    check = """
+for name in ("torch._dynamo.convert_frame", "torch.distributed.tensor", "scipy.optimize"):
+    assert name not in sys.modules, name
+import gc, torch
+assert gc.isenabled() and torch.distributed.is_available()
+print(len(sys.modules))
+assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).sum() == 4
+assert "torch._dynamo.convert_frame" in sys.modules
+import scipy.optimize
+"""
+    said, modules = python(transcribe + check).splitlines()
+    library = f"""
+import sys
+from spikeaudio import SpikeAudio
+print(SpikeAudio.from_pretrained({str(tiny_checkpoint)!r}).transcribe({clip!r}))
+print(len(sys.modules))
+"""
+    expected, more = python(library).splitlines()
+    assert said == expected
+    assert int(modules) < 0.85 * int(more)
