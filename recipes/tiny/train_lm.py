@@ -299,7 +299,7 @@ def main() -> None:
         max_new_tokens=512,
         num_beams=1,
         do_sample=False,
-        speech_candidates=4,
+        speech_candidates=8,
     )
     model.to(torch.bfloat16).save_pretrained(args.export)
     SpikeAudioProcessor.of(config, tokenizer, speech_tokenizer, piece_seconds=PIECE_SECONDS).save_pretrained(
