@@ -73,31 +73,38 @@ class Judged(Reader):
     """A reader whose model hears a sentence rightly in the k-th candidate; keeps the number of all candidates."""
 
     right = 0
+    wrong = 0.75
     made = 0
 
     def _heard(self, sentence: str, candidates: Any) -> Any:
         first, type(self).made = self.made, self.made + len(candidates)
-        scores = [1.0 if first + index == self.right else 0.5 for index in range(len(candidates))]
+        scores = [1.0 if first + index == self.right else self.wrong for index in range(len(candidates))]
         return [
             type(each)(each.codes, each.wav, each.ended, sentence, score)
             for each, score in zip(candidates, scores, strict=True)
         ]
 
 
-@pytest.mark.parametrize("right,made", [(0, 1), (2, 4), (3, 4), (7, 7)])
-def test_the_best_candidate_is_taken(model: SpikeAudio, right: int, made: int) -> None:
-    """The first if it is right; no more than needed, in batches of four after the first."""
-    Judged.right, Judged.made = right, 0
-    reader = Judged(model._generator, model.decoder, candidates=7 if right == 7 else 4)
-    said = reader.sentence("hello there", 5, **SHORT)
+@pytest.mark.parametrize(
+    "right,wrong,made", [(0, 0.75, 1), (2, 0.75, 5), (4, 0.75, 5), (6, 0.75, 8), (99, 0.75, 8), (99, 0.5, 5)]
+)
+def test_the_best_candidate_is_taken(
+    model: SpikeAudio, monkeypatch: pytest.MonkeyPatch, right: int, wrong: float, made: int
+) -> None:
+    """The first if it is right, then batches of four; no second batch where nothing in the first was like it."""
+    monkeypatch.setattr(Judged, "right", right)
+    monkeypatch.setattr(Judged, "wrong", wrong)
+    monkeypatch.setattr(Judged, "made", 0)
+    said = Judged(model._generator, model.decoder, candidates=8).sentence("hello there", 5, **SHORT)
     assert Judged.made == made
-    seed = 5 if right in (0, 7) else other_seed(5, right)
+    seed = 5 if right in (0, 99) else other_seed(5, right)
     assert torch.equal(said.wav, model.speak("hello there", seed=seed, candidates=1, **SHORT).wav)
 
 
-def test_greedy_candidates_differ(model: SpikeAudio) -> None:
+def test_greedy_candidates_differ(model: SpikeAudio, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the checkpoint is greedy, all but the first are sampled."""
-    Judged.right, Judged.made = 3, 0
+    monkeypatch.setattr(Judged, "right", 3)
+    monkeypatch.setattr(Judged, "made", 0)
     reader = Judged(model._generator, model.decoder, candidates=4)
     chosen = reader.sentence("hello there", 5, max_new_tokens=20)
     greedy = model.speak("hello there", seed=5, candidates=1, max_new_tokens=20)
