@@ -44,12 +44,13 @@ class Sample:
     Attributes:
         id: unique within its task.
         audio: path of the recording; None: there is none.
-        text: what to say aloud (TTS), or the question about the recording (AQA); None: the task's own request.
+        text: text to say aloud (TTS), or the question about the recording (AQA); None: the task's own request.
         references: right answers, any of which will do; for ASR the words, "" where nothing is said.
-        choices: of a multiple-choice question; empty: free answer.
-        meta: what else is known, such as subset, speaker or domain. Figures are also given by `meta["subset"]`. An ASR
-            judge's errors on the answer stand beside those on `meta["reference_audio"]`, a teacher's recording of the
-            same words. `meta["closed_domain"]` names all that can be answered, for the ASR judge.
+        choices: choices of a multiple-choice question; empty: free answer.
+        meta: other facts that are known, such as subset, speaker or domain. Figures are also given by
+            `meta["subset"]`. An ASR judge's errors on the answer stand beside those on `meta["reference_audio"]`, a
+            teacher's recording of the same words. `meta["closed_domain"]` names all that can be answered, for the ASR
+            judge.
     """
 
     id: str
@@ -75,15 +76,15 @@ class Prediction:
 
     Attributes:
         task: name of the task.
-        id: of the sample.
+        id: id of the sample.
         key: hex digest of model, request and sample, under which it is stored.
-        text: what was written; None where the model failed or the job asks for none.
+        text: text that was written; None where the model failed or the job asks for none.
         audio: path of what was said, seen from the run folder; None: nothing.
         error: why there is no answer; None: there is one.
         measured: figures of this generation that are not the same in every run: ``seconds``,
             ``first_audio_seconds``, ``audio_seconds``, ``listening_seconds``, ``heard_seconds``.
         costs: figures that are: ``tokens``, ``unary_operations``, ``dense_operations``, ``picojoules`` ... (sums).
-        pieces: of speech that came in pieces: (seconds from the request until the piece was there, its samples).
+        pieces: pieces of speech that came in pieces: (seconds from the request until the piece was there, its samples).
         offline: path of the same speech, made of the same codes at once, seen from the run folder; None: not made.
         turns: events of a simulated dialogue, in seconds of its clock, in which computing takes no time
             (`eval.dialogue.conversation` lists their names).

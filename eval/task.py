@@ -106,11 +106,11 @@ class Task:
 
     Attributes:
         name: unique.
-        job: what the model does.
+        job: job that the model does.
         samples: reads them; called once per run. Raises FileNotFoundError, saying how to get the data, where they are
             missing.
         metrics: names of `eval.metrics`, the headline figure first; none: those of the job.
-        request: what is asked of every sample that has no text of its own; None: the model's own request for the job.
+        request: request for every sample that has no text of its own; None: the model's own request for the job.
         language: ISO 639-1; chooses normalization and whether words or characters are counted.
         citation: where the data are from.
     """

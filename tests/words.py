@@ -40,7 +40,7 @@ def sentences(paragraphs: Iterable[str], where: str) -> Iterator[Sentence]:
     """Sentences of paragraphs that hold nothing but prose."""
     for paragraph in paragraphs:
         text = " ".join(paragraph.split())
-        text = re.sub(r"``?[^`]*``?", "code", text)
+        text = re.sub(r"``?[^`]*``?", "Code", text)  # capital, for it may begin a sentence
         text = re.sub(r"\]\([^)]*\)", "]", text)
         for piece in _END.split(text):
             if re.search(r"[A-Za-z]", piece):

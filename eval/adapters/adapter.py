@@ -16,11 +16,11 @@ class Request:
     """One sample, as a model is asked about it; it holds nothing of the right answer.
 
     Attributes:
-        job: what to do, one of `Adapter.jobs`.
+        job: job to do, one of `Adapter.jobs`.
         audio: path of the recording; None: there is none.
         text: question, request or text to say; None: the model's own request for the job.
         language: ISO 639-1, of the answer.
-        seed: of every random number.
+        seed: seed of every random number.
     """
 
     job: Job
@@ -41,12 +41,12 @@ class Answer:
     """What a model gave back.
 
     Attributes:
-        text: what it wrote; None: nothing.
+        text: text that it wrote; None: nothing.
         wav: (N,) what it said; None: nothing.
         sampling_rate: Hz of `wav`.
         measured: figures as `eval.sample.Prediction` has them.
         costs: figures as `eval.sample.Prediction` has them.
-        pieces: of speech that came in pieces: (seconds from the request until the piece was there, its samples).
+        pieces: pieces of speech that came in pieces: (seconds from the request until the piece was there, its samples).
         offline: (M,) the same codes made sound at once; None: the model cannot, or its speech did not come in pieces.
         turns: events of a simulated dialogue as `eval.sample.Prediction` has them.
     """
@@ -69,7 +69,7 @@ class Adapter(Protocol):
     """A model.
 
     Attributes:
-        name: what to call it, in one word.
+        name: name for it, in one word.
         jobs: those it can do.
     """
 

@@ -1,11 +1,11 @@
 """Any audio model of transformers, through its pipeline: recognizers, voices, and models that take audio and text.
 
-asr                 automatic-speech-recognition; any-to-any for models that must be asked to transcribe
+asr                 automatic-speech-recognition. Any-to-any for models that must be asked to transcribe
 tts                 text-to-audio
-aqa, conversation   any-to-any; answers in writing
+aqa, conversation   any-to-any. Answers in writing
 
 A conversation with a model that also speaks (its `output_modalities` hold "audio") is not left to the pipeline, which
-gives either words or sound: ``generate(..., generation_mode="audio")`` of the same model gives both, as a pair
+gives either words or sound. Here, ``generate(..., generation_mode="audio")`` of the same model gives both, as a pair
 (Qwen-Omni) or as an object with `sequences` and `audio`. Everything else such a model answers in writing.
 """
 

@@ -3,15 +3,15 @@
     uv run python -m eval.benchmarks.detokenizer_schedule [--hidden-size 384 --depth 6] [--json OUT] [--quick]
 
 Both run the same networks with the same random weights and the release's settings: chunks of 30 codes, 12 codes of
-look-ahead, 30 points of Euler's method (29 evaluations), a context of 900 frames, no guidance; BigVGAN of the release's
-topology. They do the same number of network evaluations on the same number of frames; what differs is how:
+look-ahead, 30 points of Euler's method (29 evaluations), a context of 900 frames, no guidance. BigVGAN of the release's
+topology. They do the same number of network evaluations on the same number of frames. What differs is how:
 
     reference  modulates each frame, decodes half a chunk of mel again in every chunk (`kimi_reference`)
     ours       modulates each code once, decodes every frame once with an exact streaming state
 
 The published code also copies all of the network's parameters in each chunk, which is not counted here. Its figure is
-therefore a lower bound. CPU seconds are those of the process, on one thread; the two are interleaved, chunk by chunk.
-Vocos in BigVGAN's place is what spikeaudio's own checkpoints use; it is shown beside them.
+therefore a lower bound. CPU seconds are those of the process, on one thread. The two are interleaved, chunk by chunk.
+Vocos in BigVGAN's place is what spikeaudio's own checkpoints use. It is shown beside them.
 """
 
 import argparse

@@ -56,8 +56,8 @@ class KimiReferenceStream:
         dit: the velocity network.
         vocode: mel (1, M, F) -> wav (1, N), whole utterances.
         hop_length: samples per frame.
-        mel_mean: of the log-mel.
-        mel_std: of the log-mel.
+        mel_mean: mean of the log-mel.
+        mel_std: standard deviation of the log-mel.
         schedule: settings.
     """
 
@@ -96,7 +96,7 @@ class KimiReferenceStream:
         Args:
             mel: (F, M) log-mel; padded with zeros or cut to the codes.
             codes: (F,) one per frame.
-            chunk_frames: of the pieces; what is left over comes first.
+            chunk_frames: chunk frames of the pieces; what is left over comes first.
         """
         missing = len(codes) - len(mel)
         mel = torch.nn.functional.pad(mel, (0, 0, 0, max(0, missing)))[: len(codes)]

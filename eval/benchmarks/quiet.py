@@ -33,8 +33,8 @@ class Row:
 
     Attributes:
         place: where the quiet is.
-        kind: what is heard in it.
-        seconds: of quiet.
+        kind: kind of recordings that are heard.
+        seconds: seconds of quiet.
         unchanged: share of the transcripts (or answers) that stayed what they were.
         empty: share that is empty.
         wer: word error rate against the transcripts of the clips as they are.
@@ -110,8 +110,8 @@ def measure(
     Args:
         write: transcripts of recordings.
         clips: (N,) at 16 kHz each.
-        places: of "before", "after", "between", "pause".
-        kinds: of `KINDS`.
+        places: some of "before", "after", "between", "pause".
+        kinds: some of `KINDS`.
         lengths: seconds of quiet.
     """
     plain = write(list(clips))

@@ -4,7 +4,7 @@
     [--model checkpoints/spikeaudio-tiny] [--steps 600] [--spiking CHECKPOINT] [--rows REGEX] [--json OUT]
 
 Examples are those of :mod:`spikeaudio.training.examples` (recipes/tiny/make_examples.py draws them): TRAIN calibrates
-and trains, TEST measures. Gaps are relative to the dense model on the same examples, with their paired standard errors;
+and trains, TEST measures. Gaps are relative to the dense model on the same examples, with their paired standard errors.
 WER is that of the transcription requests among them, and so is its difference to the dense model's. `--outliers`
 first gives the dense model constant outlier channels that leave its function as it is
 (`spikeaudio.spiking.transforms.outliers`): a tiny model has none of its own. `--spiking` adds a finished checkpoint of
@@ -120,11 +120,11 @@ class Bench:
     """The dense model, its examples and its figures.
 
     Args:
-        folder: of the dense checkpoint.
+        folder: folder of the dense checkpoint.
         train: examples to calibrate and train on.
         test: examples to measure on.
         outliers: inject them first.
-        limit: of the test examples; None: all.
+        limit: limit of the test examples; None: all.
     """
 
     def __init__(self, folder: Path, train: Path, test: Path, outliers: bool, limit: int | None) -> None:

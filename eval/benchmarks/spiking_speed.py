@@ -4,9 +4,9 @@
 
 Every row is one linear layer, quantization of its inputs included, against `F.linear` in bfloat16 and float32 on the
 same inputs: above 1 the spiking form is faster. "packed" unpacks its weights for every call, as a model from
-transformers' `from_pretrained` does; "kept" has them unpacked in memory (`spikeaudio.spiking.layers.operand`), as
-`SpikeAudio.from_pretrained` arranges for small models; "events" adds weight columns where a spike is. The last line
-compares a dense checkpoint with its spiking twin: steps per second of the whole language model, one token at a time,
+transformers' `from_pretrained` does. "kept" has them unpacked in memory (`spikeaudio.spiking.layers.operand`), as
+`SpikeAudio.from_pretrained` arranges for small models. "events" adds weight columns where a spike is. The last line
+compares a dense checkpoint with its spiking twin. Steps per second of the whole language model, one token at a time,
 in float32. Machines are noisy: compare ratios, not times.
 """
 

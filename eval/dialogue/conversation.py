@@ -1,17 +1,17 @@
-"""A simulated dialogue: a recorded user asks, a model that answers whole questions is given turns by a turn detector.
+"""A simulated dialogue. A recorded user asks, a model that answers whole questions is given turns by a turn detector.
 
 The clock is that of the user's microphone, which the detector hears 32 ms at a time: the recording, then the noise of
 a quiet room. The microphone hears the user alone (two channels, no echo). Where the detector says that the turn has
-ended, the model is asked, with all that was heard so far, and its answer begins at that very moment: on this clock
+ended, the model is asked, with all that was heard so far, and its answer begins at that very moment. On this clock
 computing takes no time, so that a dialogue depends on no machine's speed. What it does take is measured beside.
 
-- The user goes on after a pause: the model stops when the detector notices, and is asked again at the next end.
+- The user goes on after a pause. The model stops when the detector notices, and is asked again at the next end.
 - The user has said everything: while the model answers, 0.4 s after it can be heard, the user begins again from the
-  start of the question; the model stops when the detector notices.
+  start of the question. The model stops when the detector notices.
 
-Events, in seconds of the clock:
+Events, in seconds of the clock.
 
-    user_end        the user's last sound
+    User_end        the user's last sound
     asked_N         the model was given its Nth turn
     audible_N       its Nth answer can be heard; missing where it says nothing
     interruption    the user begins again; missing where the answer was over before
@@ -73,7 +73,7 @@ class Dialogue:
 
         Raises:
             ValueError: the model was never given a turn.
-            Exception: what the model raises.
+            Exception: error that the model raises.
         """
         self._detector.reset()
         heard = 0

@@ -1,22 +1,22 @@
 """Speech that comes in pieces: would playing it stall, and can the joins be heard?
 
-Playback. A player begins when the first piece is there and plays on; where a piece is not there when it is needed, the
+Playback. A player begins when the first piece is there and plays on. Where a piece is not there when it is needed, the
 player waits for it: a stall.
 
-Seams, where the same codes were also made sound at once. With x the streamed speech and y the offline one:
+Seams, where the same codes were also made sound at once. With x the streamed speech and y the offline one.
 
-    peak            the largest |x - y|, of full scale
+    Peak            the largest |x - y|, of full scale
     distance        mean of |20 log10 (M(x) / M(y))| over the 80 mel bands M of `spikeaudio.audio.files.kimi_log_mel`,
                     in dB; both spectra are floored 60 dB below the loudest value of y
 
 each over what lies within 25 ms of a join, and over all the rest. Exact streaming has 0 in both. Recordings hold 16
 bits, so that 3e-5 is the smallest difference there is.
 
-Seams, where there is nothing to compare with: spectral flux, the rise of the magnitude spectrum from one 20 ms window
-to the next, 5 ms later (half-wave rectified and summed; Bello et al., "A tutorial on onset detection in music signals",
-IEEE TSAP 2005, and Dixon, "Onset detection revisited", DAFx 2006). A click or a jump at a join is such a rise. A join
-has the largest flux within 10 ms; it is compared with the same maximum at all places without a join, over places with
-sound (less than 40 dB below the loudest window) only, with F = 20 log10 (flux):
+Seams, where there is nothing to compare with. The measure is spectral flux: the rise of the magnitude spectrum from
+one 20 ms window to the next, 5 ms later, half-wave rectified and summed. Sources: Bello et al., "A tutorial on onset
+detection in music signals", IEEE TSAP 2005; Dixon, "Onset detection revisited", DAFx 2006. A click or a jump at a join
+is such a rise. A join has the largest flux within 10 ms. It is compared with the same maximum at all places without a
+join, over places with sound (less than 40 dB below the loudest window) only, with F = 20 log10 (flux):
 
     flux            mean of F over joins - mean of F elsewhere, in dB
 

@@ -17,7 +17,7 @@ class TurnEvent:
 
     Attributes:
         kind: the user began to speak, or the user's turn ended.
-        sample: of the microphone's signal, where that was; before the frame that showed it.
+        sample: sample of the microphone's signal, where that was; before the frame that showed it.
     """
 
     kind: Literal["began", "ended"]

@@ -22,8 +22,8 @@ class TurnTaker:
     A model that takes turns by itself has that job among its own, and needs none of this.
 
     Args:
-        model: what answers.
-        detector: what gives it turns.
+        model: adapter that answers.
+        detector: detector that gives it turns.
 
     Raises:
         ValueError: the model does no conversations.

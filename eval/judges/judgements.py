@@ -17,7 +17,7 @@ class Judgements:
     """The file ``judgements.jsonl`` of one run.
 
     Args:
-        path: of the file; made with the first reply. A broken last line (a killed process) is cut off.
+        path: path of the file; made with the first reply. A broken last line (a killed process) is cut off.
 
     Raises:
         ValueError: a line other than the last is no judgement.

@@ -15,7 +15,7 @@ class LocalJudge:
     Args:
         checkpoint: folder or hub id.
         prompt: with the fields question, reference and answer.
-        scale: of the scores that the prompt asks for.
+        scale: scale of the scores that the prompt asks for.
     """
 
     def __init__(self, checkpoint: str, prompt: str = RUBRIC, scale: Scale | None = None) -> None:

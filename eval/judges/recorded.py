@@ -9,7 +9,7 @@ class Recorded:
     Args:
         identity: "name/version", as recorded.
         prompt: that the judge was given.
-        scale: of its scores.
+        scale: scale of its scores.
     """
 
     def __init__(self, identity: str, prompt: str = RUBRIC, scale: Scale | None = None) -> None:

@@ -16,12 +16,12 @@ class Case:
     """One sample, its prediction, and where to look further.
 
     Attributes:
-        job: of the task.
-        language: of the task.
-        sample: what was asked.
+        job: job of the task.
+        language: language of the task.
+        sample: sample that was asked.
         prediction: None: the run has none for this sample.
         run: the run folder.
-        judgements: what judges have said of this run.
+        judgements: judgements of this run so far.
     """
 
     job: Job

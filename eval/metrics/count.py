@@ -31,8 +31,8 @@ class Count:
     Attributes:
         numerator: errors, right answers, points, seconds ...
         denominator: words, answers, seconds of audio ...; not below 0.
-        parts: of the numerator, such as substitutions.
-        sums: what the metric's formula is of; then numerator and denominator are the sample's own score and 1.
+        parts: parts of the numerator, such as substitutions.
+        sums: value that the metric's formula gives; then numerator and denominator are the sample's own score and 1.
     """
 
     numerator: float
@@ -52,7 +52,7 @@ class Metric:
         measure: one sample's count. A failed answer counts as the worst one. None: the figure does not apply to the
             sample, for reasons that are in the sample, never in the answer (except for figures of time and cost).
         beside: name of the metric that this one means nothing without; it is always computed along.
-        formula: of the figure; None: sum of numerators over sum of denominators.
+        formula: formula of the figure; None: sum of numerators over sum of denominators.
         signature: how it was computed, of any of the task's cases; None: there is nothing to choose.
     """
 

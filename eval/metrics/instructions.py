@@ -7,8 +7,8 @@ One function per kind of instruction, by the paper's description, under the data
             each with and without the asterisks of Markdown
 
 An empty answer follows nothing. Where we differ from the published code on purpose: a keyword is a text, not a regular
-expression; a language that cannot be told is not the demanded one; sentences are split by one rule (`sentences`)
-instead of NLTK's trained splitter, which needs a download; a missing argument is an error, not a random number.
+expression. A language that cannot be told is not the demanded one. Sentences are split by one rule (`sentences`)
+instead of NLTK's trained splitter, which needs a download. A missing argument is an error, not a random number.
 """
 
 import json
@@ -198,7 +198,7 @@ def follows(answer: str, kind: str, given: Arguments) -> bool:
     """Whether the answer as it is follows one instruction; an empty one follows nothing.
 
     Args:
-        answer: what was written.
+        answer: text that was written.
         kind: name of `KINDS`.
         given: its arguments, those that are None being absent.
 
@@ -246,7 +246,7 @@ def followed(title: str, loose: bool, whole: bool) -> Metric:
     Args:
         title: for readers.
         loose: any variant of the answer will do.
-        whole: of prompts, all of whose instructions have to be followed; else of instructions.
+        whole: whether prompts are counted, all of whose instructions have to be followed; else of instructions.
     """
 
     def measure(case: Case) -> Count:

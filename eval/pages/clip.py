@@ -16,7 +16,7 @@ class Clip:
     Attributes:
         audio: MP3 at 24 kHz as a data address.
         picture: PNG of the log-mel spectrogram, 0 to 12 kHz from bottom to top, 20 ms per column, as a data address.
-        seconds: of the recording, of which the first 12 are kept.
+        seconds: seconds of the recording, of which the first 12 are kept.
     """
 
     audio: str

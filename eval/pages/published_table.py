@@ -38,7 +38,7 @@ class PublishedTable:
     Attributes:
         title: whose.
         source: citation.
-        note: what must be known to compare.
+        note: conditions that must be known to compare.
         rows: in the report's order.
     """
 

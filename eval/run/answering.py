@@ -82,7 +82,7 @@ def prediction_of(work: Work, answer: Answer | Exception, store: PredictionStore
     """What is stored of an answer; an answer that lacks what the job asks for is a failure.
 
     Raises:
-        OSError: what was said cannot be stored.
+        OSError: an answer that cannot be stored.
     """
     fault = answer if isinstance(answer, Exception) else _fault(answer, work.request.job)
     if isinstance(answer, Exception) or fault is not None:

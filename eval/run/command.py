@@ -89,7 +89,7 @@ def make_adapter(kind: str, model: str, device: str, tasks: Sequence[Task], incl
         kind: name in `eval.adapters.ADAPTERS`.
         model: folder or name.
         device: where to run.
-        tasks: what the model is to do.
+        tasks: jobs that the model is to do.
         included: files that may add the kind, for a process that has not run them.
 
     Raises:

@@ -18,9 +18,9 @@ class TaskCases:
     """One task of a run.
 
     Attributes:
-        job: what the model did.
+        job: job that the model did.
         metrics: names of the figures it is to be given, the headline first.
-        language: of its texts.
+        language: language of its texts.
         cases: one for every sample that was to be answered.
     """
 
@@ -36,9 +36,9 @@ class FinishedRun:
 
     Attributes:
         path: the folder.
-        record: of `record.json`.
+        record: record of `record.json`.
         tasks: by name, in the order of `samples.jsonl`.
-        judgements: of this run.
+        judgements: judgements of this run.
         strays: predictions of samples that the run does not list; they are in no figure.
     """
 

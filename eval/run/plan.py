@@ -21,7 +21,7 @@ class Settings:
     """What can be chosen about a run beside model and tasks.
 
     Attributes:
-        seed: of every random number.
+        seed: seed of every random number.
         batch: samples that are answered together, at most.
         limit: samples of a task, drawn by the digest of their ids; None: all.
         costs: samples of a task whose operations are counted; each is a batch of its own.
@@ -71,10 +71,10 @@ def batches(task: Task, samples: Sequence[Sample], settings: Settings, fingerpri
     """Every sample of a task, in batches of similar length.
 
     Args:
-        task: what is asked.
+        task: samples that are asked.
         samples: about what.
         settings: seed, batch size and how many are counted: the first ones, in the samples' order.
-        fingerprint: of the model.
+        fingerprint: fingerprint of the model.
 
     Raises:
         OSError: a recording cannot be read.

@@ -31,7 +31,7 @@ class PredictionStore:
 
     Args:
         run: the run folder.
-        rank: of this process; its file is ``predictions-RANK.jsonl``.
+        rank: rank of this process; its file is ``predictions-RANK.jsonl``.
 
     Raises:
         ValueError: the folder was written by another version, or a line of it is broken.

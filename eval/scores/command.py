@@ -27,7 +27,7 @@ def score(run: Path, judge: "Judge | None" = None) -> "Scores":
 
     Args:
         run: the folder.
-        judge: of free answers; None: rules.
+        judge: judge of free answers; None: rules.
 
     Raises:
         FileNotFoundError: it is no run folder.

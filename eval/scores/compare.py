@@ -31,7 +31,7 @@ class Comparison:
         first: the first run's figure over the shared samples.
         second: the second run's.
         value: second minus first.
-        low: of the 95 % interval of `value`.
+        low: low of the 95 % interval of `value`.
         high: the same.
         p: two-sided.
         better: whether the second is better, worse ("worse") or neither ("-": the interval holds 0).

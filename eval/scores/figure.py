@@ -20,7 +20,7 @@ class Figure:
         unit: "share", "points" or "seconds".
         better: "lower" or "higher".
         value: micro average: sum of numerators over sum of denominators, or the formula of the sums.
-        low: of the 95 % interval of `value`.
+        low: low of the 95 % interval of `value`.
         high: the same.
         macro: mean over samples of each one's own ratio.
         numerator: the sum.
@@ -33,7 +33,7 @@ class Figure:
         samples: [numerator, denominator] by sample id.
         formula: name of the metric's formula; None: the ratio of sums.
         signature: how it was computed.
-        sums: what the formula is of, by sample id.
+        sums: values of the formula, by sample id.
     """
 
     title: str
@@ -68,7 +68,7 @@ class Figure:
 
         Args:
             metric: whose counts they are.
-            counts: of every sample that the metric applies to.
+            counts: counts of every sample that the metric applies to.
             failed: ids of samples without an answer.
             subset_of: subset by id, of samples that name one.
             signature: how they were counted.

@@ -41,8 +41,8 @@ class Difference:
     """The second run's figure minus the first one's.
 
     Attributes:
-        value: of the figures over the same samples.
-        interval: of the difference, samples resampled as pairs.
+        value: value of the figures over the same samples.
+        interval: interval of the difference, samples resampled as pairs.
         p: two-sided; how often exchanging the runs' results at random, sample by sample, differs at least as much.
     """
 
@@ -67,7 +67,7 @@ def interval(numerators: Vector, denominators: Vector, seed: int = 0, resamples:
     Args:
         numerators: (N,)
         denominators: (N,), none below 0.
-        seed: of the draws.
+        seed: seed of the draws.
         resamples: how many sets of N samples are drawn.
 
     Raises:
@@ -95,7 +95,7 @@ def difference(first: tuple[Vector, Vector], second: tuple[Vector, Vector], seed
     Args:
         first: numerators and denominators, (N,) each.
         second: the same of the other run, samples in the same order.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         ValueError: no sample, or vectors of different lengths.
@@ -116,9 +116,9 @@ def interval_of(formula: OfSums, sums: Vector, seed: int = 0, resamples: int = R
     """The 95 % interval of a formula of sums over samples: percentiles of the bootstrap.
 
     Args:
-        formula: of K sums.
+        formula: formula of K sums.
         sums: (N, K), each sample's part.
-        seed: of the draws.
+        seed: seed of the draws.
         resamples: how many sets of N samples are drawn.
 
     Raises:
@@ -132,10 +132,10 @@ def difference_of(formula: OfSums, first: Vector, second: Vector, seed: int = 0)
     """How the second run's figure differs from the first one's, as `difference`, for a formula of sums.
 
     Args:
-        formula: of K sums.
+        formula: formula of K sums.
         first: (N, K), each sample's part.
         second: the same of the other run, samples in the same order.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         ValueError: no sample, or tables of different lengths.

@@ -10,8 +10,8 @@ def model_index(name: str, scores: Scores) -> list[dict[str, Any]]:
     """The block as data, checked and laid out by huggingface_hub; shares in percent, as leaderboards have them.
 
     Args:
-        name: of the model.
-        scores: of its run.
+        name: name of the model.
+        scores: scores of its run.
     """
     from huggingface_hub.repocard_data import EvalResult, eval_results_to_model_index
 

@@ -17,8 +17,8 @@ class TaskScores:
     """One task.
 
     Attributes:
-        job: what the model did.
-        language: of its texts.
+        job: job that the model did.
+        language: language of its texts.
         samples: those that were to be answered: digest of question and right answers by id.
         failed: why there is no answer, by sample id.
         metrics: figures by name, the headline first.
@@ -42,7 +42,7 @@ class Scores:
     """One run.
 
     Attributes:
-        record: of the run, `record.json`.
+        record: record of the run, `record.json`.
         judge: name, version and prompt of the judge of free answers.
         tasks: by name.
         strays: predictions of samples that the run does not list.

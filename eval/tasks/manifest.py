@@ -24,8 +24,8 @@ def read_samples(path: Path, job: Job) -> list[Sample]:
 
     Args:
         path: the manifest.
-        job: what it is for: decides what a sample must have. An ASR reference may be "" (nothing is said), but it has
-            to be written down.
+        job: job of the samples: decides what a sample must have. An ASR reference may be "" (nothing is said), but it
+            has to be written down.
 
     Raises:
         FileNotFoundError: there is no such manifest.

@@ -46,9 +46,9 @@ def load_rows(source: str | Path, config: str | None, split: str, revision: str 
 
     Args:
         source: id or folder.
-        config: of the Hub's dataset; None: its only one.
-        split: of it.
-        revision: of the Hub's dataset; None: the newest.
+        config: config of the Hub's dataset; None: its only one.
+        split: split of it.
+        revision: revision of the Hub's dataset; None: the newest.
 
     Raises:
         Exception: whatever `datasets` raises where it finds nothing.
@@ -78,8 +78,8 @@ def row_samples(dataset: Any, columns: Columns, job: Job, name: str) -> list[Sam
     Args:
         dataset: a `datasets.Dataset`.
         columns: which column holds what.
-        job: what they are for.
-        name: what to call the dataset in an error.
+        job: job that they are for.
+        name: name for the dataset in an error.
 
     Raises:
         ValueError: a column is missing, or a row is no sample for the job, named by number.

@@ -42,9 +42,9 @@ class HubDataset:
     """A dataset's id, and what its columns are called.
 
     Attributes:
-        id: of the Hub.
+        id: id of the Hub.
         config: its configuration; None: the only one.
-        split: of it.
+        split: split of it.
         columns: which column holds what.
         revision: "refs/convert/parquet" where the dataset itself is a script, which `datasets` no longer runs: the
             Hub keeps a converted copy there; None: the newest.
@@ -64,8 +64,8 @@ class Source:
     """Samples of one task; calling it reads them.
 
     Attributes:
-        name: of the task, and of its folder.
-        job: what the samples are for.
+        name: name of the task, and of its folder.
+        job: job that the samples are for.
         get: how to come by the data, and under which licence, as far as it is known.
         hub: where `datasets` finds them; None: nowhere.
         subset: the rows to keep of a file that holds several sets (by `meta["subset"]`); None: all.
@@ -145,7 +145,7 @@ class ManifestSource:
 
     Attributes:
         manifest: its path.
-        job: what the samples are for.
+        job: job that the samples are for.
     """
 
     manifest: Path

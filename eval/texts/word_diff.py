@@ -11,7 +11,7 @@ def marked_words(reference: str, answer: str, language: str) -> tuple[str, str]:
 
     Args:
         reference: right words.
-        answer: what was written or heard.
+        answer: text that was written or heard.
         language: ISO 639-1.
     """
     said, wrote = (counted_units(text, PlainNormalizer(language)) for text in (reference, answer))

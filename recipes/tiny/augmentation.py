@@ -41,7 +41,7 @@ def quiet(samples: int, rms: float, rng: np.random.Generator) -> np.ndarray:
 
     Args:
         samples: N.
-        rms: of the speech around it; noise lies 15 to 40 dB below.
+        rms: rms of the speech around it; noise lies 15 to 40 dB below.
         rng: source of the choice.
 
     Returns:
@@ -115,8 +115,8 @@ def mask_spectrogram(mel: Tensor, frames: list[int], strengths: list[float], rng
     Args:
         mel: (B, M, F) log-mel.
         frames: real frames of each row.
-        strengths: of each row, 0 (nothing) .. 1 (two bands of up to 20 bins; one stretch of up to 0.4 s per 1.5 s).
-        rng: source of the masks.
+        strengths: strengths of each row, 0 (nothing) .. 1 (two bands of up to 20 bins; one stretch of up to 0.4 s per
+        1.5 s). rng: source of the masks.
     """
     for row, length, strength in zip(mel, frames, strengths, strict=True):
         fill = row[:, :length].mean()

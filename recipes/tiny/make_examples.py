@@ -47,7 +47,7 @@ class Examples:
 
     Args:
         corpus: where the clips lie.
-        split: of its rows.
+        split: split of its rows.
         holdout_speaker: digit speaker to leave out.
         out: gets the recordings.
     """

@@ -6,13 +6,13 @@
 A run may be stopped and go on with another number of processes (``ACCELERATE_USE_CPU=true torchrun --nproc-per-node 2
 -- train_lm.py ...``): every process then adds a batch to each step.
 
-Jobs, drawn by weight for every example: recognition (audio -> text), synthesis (text -> text and audio in parallel),
-spoken questions (audio -> transcript, think_end, answer, and the answer's audio where a recording exists), written
-questions in the same form (so that every fact is seen without any rendering to memorise), and questions about
-instrument clips. Question domains are drawn by the square root of their size: by size, three quarters
-of all questions would be sums; uniformly, a sum would be seen ten times less often than a day. Noise is recognised as
-nothing, and some clips are joined with pauses between them, since people do not stop after one sentence. Features get
-noise and codes get replaced at random, so that the model does not memorise renderings.
+Jobs, drawn by weight for every example. Recognition (audio -> text), synthesis (text -> text and audio in parallel),
+spoken questions (audio -> transcript, think_end, answer, and the answer's audio where a
+recording exists). Also written questions in the same form (so that every fact is seen without any rendering to
+memorise), and questions about instrument clips. Question domains are drawn by the square root of their size: by size,
+three quarters of all questions would be sums. Uniformly, a sum would be seen ten times less often than a day. Noise is
+recognised as nothing, and some clips are joined with pauses between them, since people do not stop after one sentence.
+Features get noise and codes get replaced at random, so that the model does not memorise renderings.
 """
 
 import argparse

@@ -89,7 +89,7 @@ class Batches:
     Args:
         corpus: where the clips lie.
         rows: the ones to train on.
-        steps: of the whole run, over all processes; SpecAugment grows over its first 60 %.
+        steps: steps of the whole run, over all processes; SpecAugment grows over its first 60 %.
     """
 
     def __init__(self, corpus: PackedCorpus, rows: list[dict[str, Any]], steps: int) -> None:

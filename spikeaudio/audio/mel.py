@@ -6,10 +6,10 @@ For a frame f of the samples x and a bin k of an n_fft-point transform with a pe
     mel[m, f] = ln(max(sum_k M[m, k] S[k, f], 1e-5))
 
 with M the triangles on the Slaney mel scale, each of unit area. x is reflected at both ends, so N samples have
-exactly floor(N / hop) frames: 480 samples at 24 kHz each, 50 frames a second, four to a code.
+exactly floor(N / hop) frames. 480 samples at 24 kHz each, 50 frames a second, four to a code.
 
 Source: Kimi-Audio (MIT licence), mel analysis of its detokenizer. It adds 1e-9 under the square root of |.|^2 to keep
-the gradient of silence finite; so do we.
+the gradient of silence finite. So do we.
 
 Notation: B batch, N samples, F mel frames.
 """

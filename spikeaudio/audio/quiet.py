@@ -2,15 +2,15 @@
 
 Frames of 40 ms, every 20 ms, have an energy in 13 bands from 100 Hz up, averaged over 0.1 s. A frame is quiet if
 
-- its level is more than 40 dB below the loud frames: that is silence for whoever hears the recording; or
+- its level is more than 40 dB below the loud frames: that is silence for whoever hears the recording. Or
 - its level is more than 15 dB below them, and its spectrum stays what it is for half a second (3 dB on average over
-  the bands): that is a steady noise, while speech changes its spectrum several times a second.
+  the bands). That is a steady noise: speech changes its spectrum several times a second.
 
 The level is that of 100 to 2800 Hz, where speech has its energy and white noise has not. The loud frames are those
 that only 0.2 s of the recording exceed: one bang does not make the rest of a recording quiet. Where nothing is louder
 than a steady noise (a noise, a hum, one long note), nothing is quiet.
 
-librosa.effects.split asks for the level alone: at 15 dB it drops soft speech, at 40 dB it keeps steady noise.
+librosa.effects.split asks for the level alone. At 15 dB it drops soft speech, at 40 dB it keeps steady noise.
 """
 
 import itertools

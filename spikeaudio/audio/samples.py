@@ -21,7 +21,7 @@ def check_wav(wav: NDArray[Any] | Tensor | Sequence[float], name: str = "audio")
     Args:
         wav: (N,), or (C, N) or (N, C), whose shorter axis is taken for the channels and averaged. Floats are taken as
             they are; 8, 16 and 32-bit integers are divided by their full scale.
-        name: what to call it in an error.
+        name: name for it in an error.
 
     Returns:
         (N,) float32.

@@ -1,7 +1,7 @@
 """Cut a recording into pieces that a model takes at once, without the quiet around and between them.
 
 A long piece is cut in the middle of the quietest 0.2 s between a fifth and all of the longest allowed piece, the first
-of them if several are as quiet: words stay whole, and speech without any pause is still cut somewhere.
+of them if several are as quiet. Words stay whole, and speech without any pause is still cut somewhere.
 """
 
 import itertools

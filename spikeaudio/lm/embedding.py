@@ -9,7 +9,7 @@ heard audio codes, whose features are f:
 
 sqrt(2) is taken in the working dtype (1.4140625 in bf16). Source: Kimi-Audio, ``modeling_kimia.py``,
 ``MoonshotKimiaModel.forward`` and ``VQAdaptor``. It differs in one way: the published code lays the features
-of the whole prompt out in one (T, D) buffer without a batch axis, so it takes one row only; here each row has
+of the whole prompt out in one (T, D) buffer without a batch axis, so it takes one row only. Here each row has
 its own features, and the adaptor runs on the feature positions alone (it is position-wise).
 """
 
@@ -25,7 +25,7 @@ class FeatureAdaptor(nn.Module):
     Args:
         feature_dim: channels of one feature.
         hidden_size: channels of the language model.
-        eps: of the layer norm; the published model uses its config's ``rms_norm_eps``, not PyTorch's default.
+        eps: eps of the layer norm; the published model uses its config's ``rms_norm_eps``, not PyTorch's default.
 
     Shape:
         features: (..., feature_dim)

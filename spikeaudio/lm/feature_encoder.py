@@ -157,7 +157,7 @@ class FeatureInputs:
     """The half of an encoder that the processor runs: it makes a recording's entries of a batch.
 
     Attributes:
-        name: of the encoder.
+        name: name of the encoder.
         settings: keywords of its `inputs`.
     """
 

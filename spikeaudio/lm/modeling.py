@@ -9,7 +9,7 @@ layer ``num_hidden_layers + i``. Qwen2's layers, norm and rotary embedding are t
 
 Source: Kimi-Audio, ``modeling_kimia.py`` (``mimo_layers``, ``mimo_norm`` and ``mimo_output`` there). It differs
 from it where that code is wrong: the published model calls its text logits ``audio_logits`` and the other way
-round; takes one row only when there are features; and drops the text stream where its ids sum to zero.
+round. Takes one row only when there are features. And drops the text stream where its ids sum to zero.
 """
 
 from dataclasses import dataclass
@@ -358,7 +358,7 @@ def next_token_loss(head: nn.Module, hidden: Tensor, labels: Tensor | None, name
         head: (..., D) -> (..., V).
         hidden: (B, T, D).
         labels: (B, T), -100 is ignored.
-        name: of the labels, for the message.
+        name: name of the labels, for the message.
 
     Raises:
         ValueError: labels do not have hidden's (B, T).

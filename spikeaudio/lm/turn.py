@@ -4,12 +4,12 @@
              a[i] = blank until the row's audio starts, then a code, until a stop id ends the row
 
 The audio starts at step ``audio_delay``. A row thinks first where ``config.think_end_token_id`` is set and the open
-turn of the assistant does not hold that id already; its audio then starts ``audio_delay`` steps after the step that
+turn of the assistant does not hold that id already. Its audio then starts ``audio_delay`` steps after the step that
 follows the end of the thoughts, or of the text if that comes first. In mode "text" the audio stream is blank and the
-end of the text ends the row. Rows of a batch end at different steps; an ended row holds blanks.
+end of the text ends the row. Rows of a batch end at different steps. An ended row holds blanks.
 
 Source: Kimi-Audio, ``kimia_infer/api/kimia.py``, ``_generate_loop``. It differs where that code is wrong: any batch
-size; ``max_new_tokens`` counts in both modes; and neither head can choose an id that is not of its stream.
+size. ``max_new_tokens`` counts in both modes; and neither head can choose an id that is not of its stream.
 """
 
 from collections.abc import Sequence
@@ -99,7 +99,7 @@ class Turn:
         audio_start: (B,) long, step at which a row's audio starts.
         writing: (B,) bool, rows whose text goes on.
         unfinished: (B,) bool, rows that go on.
-        generators: of the text and of the audio stream, one per row each.
+        generators: generators of the text and of the audio stream, one per row each.
         step: steps so far.
     """
 

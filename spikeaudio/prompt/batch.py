@@ -33,7 +33,7 @@ class BatchRow:
 
     Attributes:
         ids: by name of the model's input, (T,) each; labels included, where there are any.
-        inputs: of the feature encoder, for each recording of the row in order.
+        inputs: inputs of the feature encoder, for each recording of the row in order.
     """
 
     ids: dict[str, Tensor]

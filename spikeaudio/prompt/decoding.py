@@ -52,7 +52,7 @@ class AnswerDecoding:
         """What transformers' any-to-any pipeline returns: texts without thoughts, or waves.
 
         Args:
-            generated_outputs: what `generate` returned, or its `sequences`.
+            generated_outputs: output of `generate`, or its `sequences`.
             skip_special_tokens: leave special ids out of texts.
             generation_mode: "text" or None for texts, "audio" for waves.
             kwargs: for the text tokenizer.

@@ -1,6 +1,6 @@
 """A conversation's turns on two aligned id streams, the way spikeaudio's own models are trained.
 
-Every position of 80 ms carries one id of the text stream X and one of the audio stream A; where a stream is silent it
+Every position of 80 ms carries one id of the text stream X and one of the audio stream A. Where a stream is silent it
 holds the blank B. With codes shifted by ``audio_token_offset`` and M marking the positions that get features:
 
     user turn        A: user_start  B * n       media_begin  codes  media_end   mode  msg_end  assistant_start
@@ -19,7 +19,7 @@ a training example have one layout, so the sequence a model learns is the one it
 
 Source: Kimi-Audio (arXiv:2504.18425) and its ``prompt_manager.py``. We keep its order and differ in three places: the
 mode id closes every user turn (there it appears only when an audio message comes last, so a text-only prompt could not
-ask for speech); a past spoken answer keeps its text_eos, as it was generated; and an answer may begin with a thought
+ask for speech). A past spoken answer keeps its text_eos, as it was generated. And an answer may begin with a thought
 (what the model understood) when the model has a ``think_end_token_id``. Kimi-Audio's own weights know their own layout
 alone: :class:`spikeaudio.prompt.kimi_layout.KimiPromptLayout`.
 """

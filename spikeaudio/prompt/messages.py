@@ -35,7 +35,7 @@ class Message:
     Attributes:
         role: "user" or "assistant".
         blocks: its content.
-        thought: what the assistant writes before it answers; None: nothing is said about it.
+        thought: text that the assistant writes before it answers; None: nothing is said about it.
     """
 
     role: str

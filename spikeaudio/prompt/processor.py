@@ -60,7 +60,7 @@ class SpikeAudioProcessor(AnswerDecoding, ProcessorMixin):
         score_threshold: score below which a transcript is mostly wrong, as measured; None: nobody measured it.
         feature_encoder: makes the inputs of the model's feature encoder; a `FeatureInputs`, or what its `to_dict`
             gave. None: the model takes the speech tokenizer's features.
-        limits: what the model was not trained for: `Limits`, or a dict of its fields; None: nothing is known.
+        limits: limits of the model's training: `Limits`, or a dict of its fields; None: nothing is known.
         chat_template: unused; transformers passes it.
 
     Raises:

@@ -79,8 +79,8 @@ class Conversation:
         """Say something, and get the answer.
 
         Args:
-            text: what is typed; None with a recording.
-            audio: what is spoken: a path, or samples; behind the text, if both are given.
+            text: typed text; None with a recording.
+            audio: spoken message: a path, or samples; behind the text, if both are given.
             generation: keywords for this answer alone.
 
         Raises:

@@ -53,9 +53,9 @@ class Generator:
         """The language model's output on a prompt, and the prompt's length.
 
         Args:
-            prompt: of the processor.
+            prompt: prompt of the processor.
             mode: "text" or "audio".
-            seed: of every random number.
+            seed: seed of every random number.
             generation: keywords for the language model's `generate`, which win over ours.
         """
         room = self.room(prompt)
@@ -80,7 +80,7 @@ class Generator:
         """A session in which a prompt was fed and the first step is next.
 
         Args:
-            prompt: of the processor, one row; or what follows in `session`.
+            prompt: prompt of the processor, one row; or what follows in `session`.
             mode: "text" or "audio".
             seed: Seed of every random number.
             session: a session to go on with; None: a new one.

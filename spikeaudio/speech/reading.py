@@ -199,8 +199,8 @@ def prompt_to_read(
     """Prompt and keywords of `generate` that have one sentence read aloud.
 
     Args:
-        sentence: what to read.
-        processor: of the checkpoint.
+        sentence: text to read.
+        processor: processor of the checkpoint.
         rows: equal rows of the batch.
         generation: keywords that win over these.
 

@@ -101,7 +101,7 @@ def count_planes(planes: list[Plane], fan_out: Tensor, total: LayerCount) -> Non
     """Add the events of planes to a layer's count.
 
     Args:
-        planes: what the neuron emitted.
+        planes: planes that the neuron emitted.
         fan_out: (C,) int64, non-zero weights in every input's column.
         total: changed.
     """

@@ -1,7 +1,7 @@
 """The speech tokenizer as one object: 16 kHz wav -> codes and continuous features, 12.5 per second.
 
 Padding follows the published pipeline: a clip of up to 30 s is padded with zeros to the next multiple of 1280 samples
-and no further; a longer one is cut every 30 s and its pieces go through as one batch, so the last piece is padded to
+and no further. A longer one is cut every 30 s and its pieces go through as one batch, so the last piece is padded to
 30 s. Either way a clip has ceil(samples / 1280) tokens per piece.
 """
 
@@ -65,7 +65,8 @@ class SpeechTokenizer:
 
         Args:
             folder: folder with ``config.json``, ``model.safetensors`` and ``preprocessor_config.json``.
-            dtype: of the weights in memory. Nearest rows are decided in fp32 in any case; the published dtype is fp32.
+            dtype: dtype of the weights in memory. Nearest rows are decided in fp32 in any case; the published dtype is
+            fp32.
         """
         encoder = WhisperVQEncoder.from_pretrained(folder, dtype=dtype)
         return cls(WhisperFeatureExtractor.from_pretrained(folder), encoder.eval())

@@ -62,7 +62,7 @@ def block_causal_mask(mask: Tensor, block_size: int, dtype: torch.dtype) -> Tens
     Args:
         mask: (B, T) bool, True on real positions.
         block_size: positions per block.
-        dtype: of the hidden states.
+        dtype: dtype of the hidden states.
 
     Returns:
         (B, 1, T, T).

@@ -1,7 +1,7 @@
 """Training and calibration examples from a JSON Lines file.
 
 One line per example, for a two-stream checkpoint a conversation that ends with the assistant's answer (blocks as in
-:mod:`spikeaudio.prompt.messages`; paths are relative to the file), for any other causal language model a text:
+:mod:`spikeaudio.prompt.messages`; paths are relative to the file), for any other causal language model a text.
 
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "please transcribe the following audio"},
                                                {"type": "audio", "path": "a.wav"}]},
@@ -10,7 +10,7 @@ One line per example, for a two-stream checkpoint a conversation that ends with 
     {"text": "any text"}
 
 The file is UTF-8, with or without a byte order mark, and its lines end in "\\n" (or "\\r\\n") alone: other characters
-that break lines may stand in a text. `datasets.load_dataset("json")` does not read it: Arrow wants one type per column,
+that break lines may stand in a text. `datasets.load_dataset("json")` does not read it. Arrow wants one type per column,
 but a content is a text or a list, and its errors name no line. Its rows, where they fit, are taken as they are.
 """
 
@@ -32,7 +32,7 @@ def conversation_example(row: dict[str, Any], processor: SpikeAudioProcessor, fo
 
     Args:
         row: one line; the text of the last answer may be empty, as for a recording without words.
-        processor: of the checkpoint.
+        processor: processor of the checkpoint.
         folder: where relative paths start.
 
     Raises:

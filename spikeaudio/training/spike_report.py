@@ -28,12 +28,12 @@ class SpikeReport:
         layers: by name.
         unary_rate: over all layers.
         silent_share: over all layers.
-        bytes_dense: of the weight files before.
+        bytes_dense: bytes dense of the weight files before.
         bytes_spiking: after.
         held_out: number of examples measured on.
-        seconds: of this call.
+        seconds: seconds of this call.
         peak_gigabytes: largest memory of the process so far; None where the system does not say.
-        settings: what was asked for.
+        settings: settings that were asked for.
     """
 
     dense: dict[str, float]

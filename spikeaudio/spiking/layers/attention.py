@@ -70,7 +70,7 @@ def attention_products(
         key: (B, G, S, d), rotated; H / G queries share a head.
         value: (B, G, S, d).
         mask: (B, 1, T, S), added to the scores; None: nothing is hidden.
-        scaling: of the scores.
+        scaling: scaling of the scores.
 
     Returns:
         Output (B, H, T, d), attention weights (B, H, T, S) as decoded, and the planes of q, k, v and w, those of k

@@ -6,7 +6,7 @@
 
 `transform` is what preparation puts in front of the neuron (an online rotation, a mean shift), else the identity.
 `SpikingLinear` has real weights: it is what a dense layer becomes first, calibrates and trains.
-`PackedSpikingLinear` has integer weights and runs on integer accumulators; it is what a spiking checkpoint holds. Both
+`PackedSpikingLinear` has integer weights and runs on integer accumulators. It is what a spiking checkpoint holds. Both
 are `nn.Linear` with the dense layer's parameter names, so that adapters (peft) and parameter filters find them.
 """
 
@@ -37,8 +37,8 @@ class SpikingLinear(nn.Linear):
         out_features: O.
         neuron: turns inputs into spikes; a child module of its own.
         bias: whether there is one.
-        device: of the parameters.
-        dtype: of the parameters.
+        device: device of the parameters.
+        dtype: dtype of the parameters.
         transform: (..., C) -> (..., C), affine, undone in weights and bias; None: the identity.
 
     Shape:
@@ -88,11 +88,11 @@ class PackedSpikingLinear(SpikingLinear):
         in_features: C.
         out_features: O.
         neuron: turns inputs into spikes.
-        bits: of a weight, 2 to 8.
+        bits: bits of a weight, 2 to 8.
         group_size: inputs that share a weight scale; None: all of them.
         bias: whether there is one.
-        device: of the parameters.
-        dtype: of the bias.
+        device: device of the parameters.
+        dtype: dtype of the bias.
         transform: as of `SpikingLinear`.
 
     Attributes:

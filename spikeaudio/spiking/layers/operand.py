@@ -5,10 +5,10 @@
 | `UnpackedRows` (default) | none | several times a dense product: unpacking is most of it |
 | `KeptCodes` | 1 byte a weight where the CPU multiplies int8, else 4 | about as long as a dense product |
 
-Both give the same integers. What is kept is derived from the packed weights and belongs to one layer in memory: it is
+Both give the same integers. What is kept is derived from the packed weights and belongs to one layer in memory. It is
 in no state dict, copies and pickles of the layer begin without it, and it is made again after the weights changed or
 moved (`load_state_dict`, `.to`, assignment, any in-place operation that autograd sees). A write through ``weight.data``
-is the exception, as everywhere in torch: nothing sees it; give the layer a new `KeptCodes` then.
+is the exception, as everywhere in torch: nothing sees it. Give the layer a new `KeptCodes` then.
 """
 
 from abc import ABC, abstractmethod
@@ -33,7 +33,7 @@ class Operand(ABC):
         Args:
             packed: (O, bytes) uint8.
             columns: C.
-            bits: of a code.
+            bits: bits of a code.
             dtype: the type that the product would read soonest, int8 or float32.
 
         Yields:

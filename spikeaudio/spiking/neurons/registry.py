@@ -5,8 +5,9 @@
 A type is a frozen dataclass of parameters that makes a neuron for a layer. The decorator `neuron` gives it its name.
 That works in any module, outside of this package too: import the module before a checkpoint with its neurons is loaded.
 
-One name means one thing for all types: `levels` is the largest amplitude of a spike, `time_steps` the number of steps
-of an input, `quanta` the count of a token's mean magnitude, `salient_share` the share of the channels with more steps.
+One name means one thing for all types. `levels` is the largest amplitude of a spike. `time_steps` is the number of
+steps of an input, `quanta` the count of a token's mean magnitude, `salient_share` the share of the channels with more
+steps.
 """
 
 from abc import ABC, abstractmethod
@@ -52,7 +53,7 @@ def neuron(name: str) -> Callable[[_Parameters], _Parameters]:
     """Register a type of neuron under a name.
 
     Args:
-        name: what ``type`` says in a configuration.
+        name: word for it under ``type`` in a configuration.
 
     Raises:
         ValueError: another class has this name.

@@ -13,7 +13,7 @@ and the second form is all that a spiking linear layer does. T is the number of 
 | `BitSteps` | -1, 0, 1 | 2^(T-1), ..., 2, 1 | none: T follows the largest count |
 
 Sources: the multi-level spikes of a generalized integrate-and-fire neuron are SpikeLLM's (arXiv 2407.04752, "merge L
-steps"); unlike its reference code, whose quantizer reaches one step further than its spikes, capacity here is exactly
+steps"). Unlike its reference code, whose quantizer reaches one step further than its spikes, capacity here is exactly
 what T spikes carry. `BitSteps` is SpikingBrain's (arXiv 2509.05276, W8ASpike/Int2Spike).
 """
 

@@ -50,9 +50,9 @@ class BlockConversion:
     Args:
         model: that the block is part of.
         stream: in front of the block.
-        index: of the block in the stream.
-        settings: of the conversion; what was searched for is written into the `layer_neurons` of its configuration.
-        groups: names of the block's layers, one list for each input, in order of use.
+        index: index of the block in the stream.
+        settings: settings of the conversion; what was searched for is written into the `layer_neurons` of its
+        configuration. groups: names of the block's layers, one list for each input, in order of use.
         dense: stream of the dense blocks, in front of the block, for weights that train; None: they do not.
     """
 

@@ -55,7 +55,7 @@ class BlockStream:
         real: finds padding, which observers do not see.
 
     Attributes:
-        names: of the blocks, in the order in which they are called.
+        names: names of the blocks, in the order in which they are called.
 
     Raises:
         ValueError: no blocks, no batches, or blocks whose inputs come from elsewhere.
@@ -142,8 +142,8 @@ class BlockStream:
         """Outputs (B, T, D) of the block for one batch, with gradients to its parameters; its inputs stay.
 
         Args:
-            index: of the block, in order of `names`.
-            number: of the batch, below `len(self)`.
+            index: index of the block, in order of `names`.
+            number: number of the batch, below `len(self)`.
         """
         hidden = self._states[self._sources[index]][number]
         return self._call(index, number, hidden)
@@ -155,8 +155,8 @@ class BlockStream:
         """Run the block as far as the observed layers need; its inputs stay.
 
         Args:
-            index: of the block, in order of `names`.
-            observers: of layers inside of it.
+            index: index of the block, in order of `names`.
+            observers: observers of layers inside of it.
         """
         inputs = self._states[self._sources[index]]
         for number, hidden in enumerate(inputs):

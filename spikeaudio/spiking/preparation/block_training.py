@@ -4,7 +4,7 @@
 
 `block` is the dense one (rotated, not shifted) on the stream x of dense blocks, `block'` the spiking one with weights
 on their grid on the stream x' of the spiking blocks before it. So a block also learns to make up for what those lost,
-and only one block at a time has gradients and moments: that, two streams of activations and float32 copies of one
+and only one block at a time has gradients and moments. That, two streams of activations and float32 copies of one
 block's weights are all the memory that it takes, however deep the model.
 
 | learns | rate | source |
@@ -12,14 +12,14 @@ block's weights are all the memory that it takes, however deep the model.
 | bounds of the grid (`ClippedFit`) | `ConversionSettings.clipping_rate` 1e-2 | OmniQuant |
 | weights and biases behind the grid, straight through | `ConversionSettings.weight_rate` 1e-3 | EfficientQAT |
 
-AdamW without weight decay; both rates fall to zero along a cosine. Norms do not learn: their gains are 1 after a
+AdamW without weight decay. Both rates fall to zero along a cosine. Norms do not learn. Their gains are 1 after a
 rotation, and the layers behind them can do what they could.
 
 Sources: OmniQuant (arXiv 2308.13137): 20 passes over 128 samples, only bounds (and scales of channels, in whose place
 is our rotation) learn. EfficientQAT (arXiv 2407.11062): all weights of a block learn, at 2e-5 for 2 and 1e-5 for 4 bits
-on 4096 samples of models with 7 billion weights; on our 5 million weights and 6,400 tokens 1e-4 ended where GPTQ does,
+on 4096 samples of models with 7 billion weights. On our 5 million weights and 6,400 tokens 1e-4 ended where GPTQ does,
 and of 1e-4, 3e-4 and 1e-3 the largest had the smallest gaps (text within the noise of 200 test examples). Lower the
-rate for larger models and longer training: a weight moves by up to half the rate times the number of steps.
+rate for larger models and longer training. A weight moves by up to half the rate times the number of steps.
 """
 
 from collections.abc import Sequence
@@ -49,8 +49,8 @@ def train_block(
 
     Args:
         block: its layers have neurons and real weights.
-        stream: of spiking blocks, in front of the block.
-        index: of the block in the stream.
+        stream: stream of spiking blocks, in front of the block.
+        index: index of the block in the stream.
         targets: (B, T, D), outputs of the dense block for every batch.
         settings: grid, passes, rates and the seed of the order of batches.
 

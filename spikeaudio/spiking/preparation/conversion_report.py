@@ -27,11 +27,11 @@ class LayerReport:
     """One converted layer.
 
     Attributes:
-        relative_error: of its outputs.
+        relative_error: relative error of its outputs.
         unary_rate: unary spikes per input element.
         silent_share: share of the input elements that fire nothing, in [0, 1].
         salient_channels: how many form a plane of their own.
-        quanta: of its neuron, where calibration searched for it; None also stands for the peak.
+        quanta: quanta of its neuron, where calibration searched for it; None also stands for the peak.
         seconds: spent on its weights.
     """
 
@@ -118,7 +118,7 @@ class BlockArchive:
 
     Args:
         folder: made if it does not exist.
-        fingerprint: of model, settings and calibration inputs; a file with another one is refused.
+        fingerprint: fingerprint of model, settings and calibration inputs; a file with another one is refused.
     """
 
     def __init__(self, folder: Path, fingerprint: str) -> None:

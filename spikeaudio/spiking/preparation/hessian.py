@@ -14,7 +14,7 @@ class Hessian:
 
     Args:
         num_channels: C.
-        device: of the matrix.
+        device: device of the matrix.
 
     Attributes:
         matrix: (C, C) float32.

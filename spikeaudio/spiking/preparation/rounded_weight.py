@@ -39,7 +39,7 @@ class ClippedFit(nn.Module):
 
     Args:
         weight: (O, C) real weights to start from.
-        bits: of a code.
+        bits: bits of a code.
         group_size: inputs that share a scale; None: all.
     """
 

@@ -74,7 +74,7 @@ class RandomSaliency(Saliency):
 
     Args:
         num_channels: C.
-        seed: of the noise.
+        seed: seed of the noise.
     """
 
     def __init__(self, num_channels: int, seed: int = 0) -> None:
@@ -92,7 +92,7 @@ def salient_mask(scores: Iterable[Tensor], share: float) -> Tensor:
 
     Args:
         scores: one (C,) tensor for every layer that reads the input.
-        share: of the channels, in [0, 1); rounded down.
+        share: share of the channels, in [0, 1); rounded down.
 
     Returns:
         (C,) bool.

@@ -20,9 +20,9 @@ class ConversionSettings:
 
     Attributes:
         config: how the layers spike.
-        method: how real weights become integers. "round" takes the nearest ones; "gptq" makes up for every error in
-            the columns that are still free; "blocks" lets every block learn the dense block's outputs on its grid, in
-            the memory of one block; "train" lets the whole model learn the dense model's logits on its grid.
+        method: way in which real weights become integers. "round" takes the nearest ones. "gptq" makes up for every
+            error in the columns that are still free. "blocks" lets every block learn the dense block's outputs on its
+            grid, in the memory of one block. "train" lets the whole model learn the dense model's logits on its grid.
         steps: number of training steps; "train" only.
         learning_rate: peak of the learning rate; "train" only. 5e-4 first spoils what preparation kept.
         batch_tokens: positions of a batch, padding included.
@@ -35,7 +35,7 @@ class ConversionSettings:
         activation_order: whether the weights of strong channels are rounded first; "gptq" only.
         noise_damping: "gptq" only. Its target is the layer on real inputs, as far as a linear filter guesses them
             from the spikes (`input_moments`), with this damping; None: no filter.
-        saliency: what makes a channel salient: "first_order", "peak" or "random".
+        saliency: measure of a channel's saliency: "first_order", "peak" or "random".
         quanta: values that are tried as `quanta` of every neuron, None being the peak; empty: no search.
         seed: seed of random signs, of random saliency and of the order of batches.
 

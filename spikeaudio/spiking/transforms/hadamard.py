@@ -3,13 +3,13 @@
     x' = (x * signs) H,    H = base (x) [[1, 1], [1, -1]] (x) ... (x) [[1, 1], [1, -1]] / sqrt(n),    H H^T = 1
 
 A vector's energy spreads evenly over all channels: a channel that is large alone becomes n small ones. `base` is
-[[1]] where n is a power of two and else a matrix of order m = odd 2^j by one of Paley's two constructions, on the
-squares modulo a prime q: I, m = q + 1, q = 3 mod 4; II, m = 2 (q + 1), q = 1 mod 4. They give 12, 20, 28
-(3584 = 28 * 128), 148 (18944 = 148 * 128) and most others. Where neither does, H consists of equal blocks along
-the diagonal, of the largest power of two that divides n: 11008 = 43 blocks of 256. An odd n other than 1 has
-blocks of one, which rotate nothing (random signs apart).
+[[1]] where n is a power of two and else a matrix of order m = odd 2^j by one of
+Paley's two constructions. They use the squares modulo a prime q: I, m = q + 1, q = 3 mod 4. II, m = 2 (q + 1), q = 1
+mod 4. They give 12, 20, 28 (3584 = 28 * 128), 148 (18944 = 148 * 128) and most others. Where neither does, H consists
+of equal blocks along the diagonal, of the largest power of two that divides n: 11008 = 43 blocks of 256. An odd n
+other than 1 has blocks of one, which rotate nothing (random signs apart).
 
-Source: QuaRot (arXiv 2404.00456); Paley 1933. Unlike QuaRot's code ours computes its matrices and contains none.
+Source: QuaRot (arXiv 2404.00456). Paley 1933. Unlike QuaRot's code ours computes its matrices and contains none.
 """
 
 import math

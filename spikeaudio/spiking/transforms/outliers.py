@@ -1,15 +1,15 @@
-"""Constant outlier channels: shifted out of a layer's input, and, to test quantizers, put into a tiny model.
+"""Constant outlier channels. Shifted out of a layer's input, and, to test quantizers, put into a tiny model.
 
     shift    W x + b = W (x - mu) + (b + W mu)                   removes what no rotation spreads: a constant
     inject   norm(x) <- norm(x) + c,    b <- b - W c             the same identity with mu = -c
 
 Large language models have a few channels that are large for every token, and they decide how well low-bit
-activations do; tiny models have none. `inject_outliers` and `BiasedRMSNorm` are a test instrument, no part of any
-recipe: they give a few channels of every norm a constant of +-10 to 35 that the layers behind take back, so that
-the logits stay and the quantizer's task becomes that of a large model. Real outliers vary a little between tokens;
-these do not, which flatters the static shift.
+activations do. Tiny models have none. `inject_outliers` and `BiasedRMSNorm` are a test instrument, no part of any
+recipe. They give a few channels of every norm a constant of +-10 to 35 that the layers behind take back, so that
+the logits stay and the quantizer's task becomes that of a large model. Real outliers vary a little between tokens.
+These do not, which flatters the static shift.
 
-Sources: our own experiment; outlier channels are described in LLM.int8() (arXiv 2208.07339) and SmoothQuant (arXiv
+Sources: our own experiment. Outlier channels are described in LLM.int8() (arXiv 2208.07339) and SmoothQuant (arXiv
 2211.10438).
 """
 
@@ -59,7 +59,7 @@ class BiasedRMSNorm(nn.Module):
     Args:
         weight: (D,) gains, shared with the norm that this one replaces.
         bias: (D,) constant, a buffer.
-        variance_epsilon: of that norm.
+        variance_epsilon: variance epsilon of that norm.
 
     Shape:
         hidden_states: (..., D) -> (..., D), dtype of the weights; the mean square is taken in float32.
@@ -93,10 +93,10 @@ def inject_outliers(
     float32; in half precisions the logits change, as rounding next to a constant of 35 is coarse.
 
     Args:
-        model: of a kind that `find_layout` knows, before or after `fuse_norms`.
-        share: of the channels that become outliers, in (0, 1]; at least one does.
+        model: model of a kind that `find_layout` knows, before or after `fuse_norms`.
+        share: share of the channels that become outliers, in (0, 1]; at least one does.
         amplitude: smallest and largest magnitude.
-        generator: of the channels, magnitudes and signs, on the CPU.
+        generator: generator of the channels, magnitudes and signs, on the CPU.
 
     Raises:
         ValueError: a share or amplitudes out of range, or an unknown model.

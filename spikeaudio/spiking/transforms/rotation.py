@@ -236,7 +236,7 @@ def rotate_values(model: PreTrainedModel, rotation: Tensor) -> None:
     """R2: rotate every value head; the query heads that share one undo the same rotation in o_proj.
 
     Args:
-        model: of a kind that `find_layout` knows.
+        model: model of a kind that `find_layout` knows.
         rotation: (head_dim, head_dim) orthonormal, or one for each layer, (layers, head_dim, head_dim).
 
     Raises:

@@ -1,12 +1,12 @@
 """Small integers in bytes: how weight codes lie in a checkpoint.
 
-Codes of b = 2 to 8 bits, -2^(b-1)..2^(b-1) - 1, are stored with an offset of 2^(b-1), their bits back to back: code i
+Codes of b = 2 to 8 bits, -2^(b-1)..2^(b-1) - 1, are stored with an offset of 2^(b-1), their bits back to back. Code i
 of a row has the bits i b to i b + b - 1, and bit k is bit k mod 8 of byte k // 8, counted from the lowest. A row is
 padded with zeros to whole bytes.
 
     4 bits    [c1 c0]  [c3 c2]  ...                      3 bits    [.. c2 c1 c0]  [c5' c4 c3 c2'']  [c7 c6 c5'']
 
-The pattern repeats after the least common multiple of b and 8 bits, which is how both directions are computed: by
+The pattern repeats after the least common multiple of b and 8 bits, which is how both directions are computed. By
 shifts of whole columns, one or two for each code of a period.
 """
 

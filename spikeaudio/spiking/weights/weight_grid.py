@@ -2,7 +2,7 @@
 
     codes = clip(round(w / scale) + zero, -2^(b-1), 2^(b-1) - 1),        w ~ scale (codes - zero)
 
-Codes are signed whatever the grid, so that b <= 8 bits always fit int8; a grid without a zero point (`zero` None)
+Codes are signed whatever the grid, so that b <= 8 bits always fit int8. A grid without a zero point (`zero` None)
 maps 0 to 0 and costs an integer execution no correction.
 
 | grid | scale | zero + 2^(b-1) | source |
@@ -12,11 +12,11 @@ maps 0 to 0 and costs an integer execution no correction.
 | `TernaryGrid.least_squares` | the a of least squared error | none | ours |
 | `ClippedGrid.symmetric` | max(abs(high), abs(low)) / (2^(b-1) - 1), bounds learned | none | OmniQuant, SpikeLLM |
 
-Sources: GPTQ (arXiv 2210.17323), IST-DASLab/gptq quant.py; OmniQuant (arXiv 2308.13137) and SpikeLLM (arXiv
-2407.04752), spike_driven_quant/quantizer.py. Where ours differs: a row without negative weights gets the same
-symmetric grid as any other (GPTQ's clips its upper half), ternary levels are always -a, 0, a (GPTQ's unequal ones
-have no single scale), and the symmetric clipped grid has no zero point (the published one with zero 2^(b-1) - 1 is
-the same where nothing clips).
+Sources: GPTQ (arXiv 2210.17323), IST-DASLab/gptq quant.py. OmniQuant (arXiv 2308.13137) and SpikeLLM (arXiv
+2407.04752), spike_driven_quant/quantizer.py. Where ours differs. A row without negative weights gets the same
+symmetric grid as any other (GPTQ's clips its upper half). Ternary levels are always -a, 0, a (GPTQ's unequal ones have
+no single scale). The symmetric clipped grid has no zero point (the published one with zero 2^(b-1) - 1 is the same
+where nothing clips).
 """
 
 from abc import ABC, abstractmethod
