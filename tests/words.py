@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MEDIAN, LONGEST = 16, 40  # words
-_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(`*\[]*[A-Z0-9`])")
+_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(`*\[]*[A-Z0-9`]|[\"'][a-z])")
 _ITEM = re.compile(r"^\s*(?:[-*+]|\d+\.)\s+")
 _FIELD = re.compile(r"^(\s+)(?:\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*)(?: \([^)]*\))?: +(?=\S)")
 _SECTION = re.compile(r"^\s*(?:Args|Returns|Raises|Yields|Attributes|Shape|Example|Examples|Notation|Source|Note):\s*$")

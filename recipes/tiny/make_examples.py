@@ -5,9 +5,9 @@
 
 Writes `examples.jsonl` (:mod:`spikeaudio.training.examples`) and the recordings that it names, as 16-bit wav files.
 Most of those to train on are new renderings (speed, gain, noise): what the language model says of clips that it knows
-by heart teaches a student little about others. `--unheard` adds so many sentences that no model was trained on, with
-what the teacher writes when it hears them instead of their words (sequence-level distillation, Kim and Rush,
-arXiv:1606.07947): a student learns to follow it where its own decoding leads, errors included. `--transcriptions`
+by heart teaches a student little about others. `--unheard` adds so many sentences that no model was trained on.
+In place of their words they have what the teacher writes when it hears them (sequence-level distillation, Kim and Rush,
+arXiv:1606.07947). A student learns to follow it where its own decoding leads, errors included. `--transcriptions`
 writes every recording of words of the split once, to be transcribed, instead of drawing: for word error rates.
 """
 
