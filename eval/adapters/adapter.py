@@ -37,7 +37,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """What a model gave back.
 
     Attributes:
@@ -80,7 +80,7 @@ class Adapter(Protocol):
         """What tells this model from every other one, as JSON: digest of its weights, whether it is quantized."""
         ...
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer | Exception]:
+    def answer(self, requests: Sequence[Request]) -> list[Response | Exception]:
         """Answers in order, each or the reason why there is none.
 
         Raises:
@@ -94,6 +94,6 @@ class Adapter(Protocol):
 class CountingAdapter(Protocol):
     """A model whose operations can be counted."""
 
-    def answer_counted(self, request: Request) -> Answer:
+    def answer_counted(self, request: Request) -> Response:
         """The same answer as `answer` gives a batch of one, with `costs`; slower, so nothing of it is measured."""
         ...

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import soundfile
 
-from eval.adapters.adapter import Answer, Request, Unavailable
+from eval.adapters.adapter import Request, Response, Unavailable
 from eval.adapters.openai_client import ServerClient, message_text
 from eval.task import AQA, ASR, CONVERSATION, TTS, Job
 from spikeaudio.audio.files import load_audio
@@ -57,12 +57,12 @@ class OpenAIAdapter:
         server = self._client.address
         return {"adapter": self.name, "server": server, "model": self._model, "voice": _VOICE, "digest": None}
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer | Exception]:
+    def answer(self, requests: Sequence[Request]) -> list[Response | Exception]:
         """All requests at once."""
         with ThreadPoolExecutor(len(requests)) as pool:
             return list(pool.map(self._answer_or_error, requests))
 
-    def _answer_or_error(self, request: Request) -> Answer | Exception:
+    def _answer_or_error(self, request: Request) -> Response | Exception:
         try:
             began = time.perf_counter()
             answer = self._answer(request)
@@ -73,23 +73,23 @@ class OpenAIAdapter:
         except Exception as error:
             return error
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         if request.job == TTS:
             return self._speak(request)
         if request.job == ASR and request.text is None:
             return self._transcribe(request)
         return self._chat(request)
 
-    def _transcribe(self, request: Request) -> Answer:
+    def _transcribe(self, request: Request) -> Response:
         recording, seconds = _recording(request)
         asked = {"model": self._model, "language": request.language, "temperature": 0, "response_format": "json"}
-        return Answer(self._client.transcribe(recording, **asked), measured={"audio_seconds": seconds})
+        return Response(self._client.transcribe(recording, **asked), measured={"audio_seconds": seconds})
 
-    def _speak(self, request: Request) -> Answer:
+    def _speak(self, request: Request) -> Response:
         asked = {"model": self._model, "input": request.text, "voice": _VOICE, "response_format": "wav"}
         return _spoken(None, self._client.speak(**asked))
 
-    def _chat(self, request: Request) -> Answer:
+    def _chat(self, request: Request) -> Response:
         content: list[dict[str, Any]] = []
         seconds = 0.0
         if request.text is not None:
@@ -112,7 +112,7 @@ class OpenAIAdapter:
             return _spoken(text, base64.b64decode(said["data"]))
         if text is None:
             raise ValueError(f"the server wrote nothing (finish reason: {message['finish_reason']})")
-        return Answer(text, measured={"audio_seconds": seconds})
+        return Response(text, measured={"audio_seconds": seconds})
 
 
 def _recording(request: Request) -> tuple[bytes, float]:
@@ -124,8 +124,8 @@ def _recording(request: Request) -> tuple[bytes, float]:
     return file.getvalue(), len(wav) / _HEARING_HZ
 
 
-def _spoken(text: str | None, content: bytes) -> Answer:
+def _spoken(text: str | None, content: bytes) -> Response:
     """An answer aloud, from the bytes of an audio file."""
     samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
     wav = check_wav(samples, "the server's speech").numpy()
-    return Answer(text, wav, rate, {"audio_seconds": len(wav) / rate})
+    return Response(text, wav, rate, {"audio_seconds": len(wav) / rate})

@@ -18,7 +18,7 @@ import transformers
 from numpy.typing import NDArray
 from transformers.models.auto import modeling_auto as auto
 
-from eval.adapters.adapter import Answer, Request
+from eval.adapters.adapter import Request, Response
 from eval.adapters.weights import checkpoint_digest, model_folder
 from eval.task import AQA, ASR, CONVERSATION, TTS, Job
 from spikeaudio.audio.files import load_audio
@@ -85,7 +85,7 @@ class PipelineAdapter:
             "quantization": method,
         }
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer | Exception]:
+    def answer(self, requests: Sequence[Request]) -> list[Response | Exception]:
         """Whisper in one batch, everything else one by one; greedy, and seeded where a model draws.
 
         Only Whisper's window is of one length: the pipeline of a CTC model would transcribe padding, too.
@@ -94,7 +94,7 @@ class PipelineAdapter:
         whisper = recognized and self._config.model_type == "whisper"
         return list(self._recognize(requests)) if whisper else [self._answer(request) for request in requests]
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         task = self._task_of[request.job]
         if task == _RECOGNITION:
             return self._recognize([request])[0]
@@ -105,7 +105,7 @@ class PipelineAdapter:
         answer.measured["seconds"] = time.perf_counter() - began
         return answer
 
-    def _recognize(self, requests: Sequence[Request]) -> list[Answer]:
+    def _recognize(self, requests: Sequence[Request]) -> list[Response]:
         pipe = self._pipeline(_RECOGNITION)
         rate = pipe.feature_extractor.sampling_rate
         wavs = [self._heard(request, rate) for request in requests]
@@ -119,16 +119,16 @@ class PipelineAdapter:
         found = list(pipe(inputs, batch_size=len(inputs), **options))
         seconds = (time.perf_counter() - began) / len(requests)
         return [
-            Answer(item["text"], measured={"seconds": seconds, "audio_seconds": len(wav) / rate})
+            Response(item["text"], measured={"seconds": seconds, "audio_seconds": len(wav) / rate})
             for item, wav in zip(found, wavs, strict=True)
         ]
 
-    def _speak(self, pipe: Any, request: Request) -> Answer:
+    def _speak(self, pipe: Any, request: Request) -> Response:
         said = pipe(request.text)
         wav, rate = np.asarray(said["audio"], np.float32).reshape(-1), int(said["sampling_rate"])
-        return Answer(None, wav, rate, {"audio_seconds": len(wav) / rate})
+        return Response(None, wav, rate, {"audio_seconds": len(wav) / rate})
 
-    def _reply(self, pipe: Any, request: Request) -> Answer:
+    def _reply(self, pipe: Any, request: Request) -> Response:
         text = _TRANSCRIBE if request.job == ASR and request.text is None else request.text
         content: list[dict[str, Any]] = []
         seconds = 0.0
@@ -145,7 +145,7 @@ class PipelineAdapter:
                 return _said(pipe, messages)
             options["generation_mode"] = "text"
         found = pipe(text=messages, return_full_text=False, generate_kwargs=options)
-        return Answer(found[0]["generated_text"].strip(), measured={"audio_seconds": seconds})
+        return Response(found[0]["generated_text"].strip(), measured={"audio_seconds": seconds})
 
     def _heard(self, request: Request, rate: int) -> NDArray[np.float32]:
         if request.audio is None:
@@ -163,7 +163,7 @@ def _speaks(model: Any) -> bool:
     return "audio" in (getattr(model, "output_modalities", None) or ()) and getattr(model, "has_talker", True)
 
 
-def _said(pipe: Any, messages: list[dict[str, Any]]) -> Answer:
+def _said(pipe: Any, messages: list[dict[str, Any]]) -> Response:
     """An answer in words and aloud."""
     inputs = pipe.processor.apply_chat_template(
         messages, tokenize=True, return_dict=True, return_tensors="pt", add_generation_prompt=True
@@ -174,7 +174,7 @@ def _said(pipe: Any, messages: list[dict[str, Any]]) -> Answer:
     (text,) = pipe.processor.post_process_multimodal_output(written, skip_special_tokens=True, generation_mode="text")
     wav = (sound[0] if isinstance(sound, list | tuple) else sound).reshape(-1).float().cpu().numpy()
     rate = _spoken_hz(pipe.model)
-    return Answer(text.strip(), wav if wav.size else None, rate, {"audio_seconds": len(wav) / rate})
+    return Response(text.strip(), wav if wav.size else None, rate, {"audio_seconds": len(wav) / rate})
 
 
 def _spoken_hz(model: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from eval.adapters.adapter import Answer, Request, Unavailable
+from eval.adapters.adapter import Request, Response, Unavailable
 from eval.adapters.weights import checkpoint_digest
 from eval.task import AQA, ASR, CODEC, CONVERSATION, TTS, Job
 from spikeaudio import SpikeAudio
@@ -73,7 +73,7 @@ class SpikeAudioAdapter:
             "spiking_layers": len(self._layers),
         }
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer | Exception]:
+    def answer(self, requests: Sequence[Request]) -> list[Response | Exception]:
         """Transcripts in one batch, everything else one by one."""
         if not self._proven:
             self._prove(requests)
@@ -81,7 +81,7 @@ class SpikeAudioAdapter:
             return list(self._transcribe(requests))
         return [_or_error(self._answer, request) for request in requests]
 
-    def answer_counted(self, request: Request) -> Answer:
+    def answer_counted(self, request: Request) -> Response:
         """An answer, with the operations of the language model, weights and cache read, and modelled energy."""
         with counting(self._model.model) as count:
             answer = self._answer(request)
@@ -89,33 +89,33 @@ class SpikeAudioAdapter:
         costs = _costs(count) | {"audio_seconds": answer.measured["audio_seconds"]}
         return replace(answer, measured={"audio_seconds": costs["audio_seconds"]}, costs=costs, pieces=(), offline=None)
 
-    def _answer(self, request: Request) -> Answer:
+    def _answer(self, request: Request) -> Response:
         if request.job == ASR and request.text is None:
             return self._transcribe([request])[0]
         return _timed({ASR: self._ask, AQA: self._ask, TTS: self._speak}.get(request.job, self._reply), request)
 
-    def _transcribe(self, requests: Sequence[Request]) -> list[Answer]:
+    def _transcribe(self, requests: Sequence[Request]) -> list[Response]:
         wavs = [_heard(request) for request in requests]
         began = time.perf_counter()
         texts = self._model.transcribe(wavs, _HEARING_HZ)
         seconds = (time.perf_counter() - began) / len(requests)
         return [
-            Answer(text, measured={"seconds": seconds, "audio_seconds": len(wav) / _HEARING_HZ})
+            Response(text, measured={"seconds": seconds, "audio_seconds": len(wav) / _HEARING_HZ})
             for text, wav in zip(texts, wavs, strict=True)
         ]
 
-    def _ask(self, request: Request) -> Answer:
+    def _ask(self, request: Request) -> Response:
         if request.text is None:
             raise ValueError("there is nothing to ask about the recording")
         wav = _heard(request)
         text = self._model.ask(wav, request.text, _HEARING_HZ)
-        return Answer(text, measured={"audio_seconds": len(wav) / _HEARING_HZ})
+        return Response(text, measured={"audio_seconds": len(wav) / _HEARING_HZ})
 
-    def _speak(self, request: Request) -> Answer:
+    def _speak(self, request: Request) -> Response:
         answer = self._heard_out(self._model.speak_stream(request.text or "", seed=request.seed), request.seed)
         return replace(answer, text=None)
 
-    def _reply(self, request: Request) -> Answer:
+    def _reply(self, request: Request) -> Response:
         if request.job == CODEC:
             return self._say_again(request)
         events = self._model.stream(_messages(request), speech=self._speaks, seed=request.seed)
@@ -124,7 +124,7 @@ class SpikeAudioAdapter:
             answer.measured["audio_seconds"] = 0.0 if request.audio is None else len(_heard(request)) / _HEARING_HZ
         return answer
 
-    def _heard_out(self, events: Iterable[Event], seed: int) -> Answer:
+    def _heard_out(self, events: Iterable[Event], seed: int) -> Response:
         """An answer from its stream, with the time of every piece, and its codes made sound at once beside."""
         began = time.perf_counter()
         pieces, sounds, texts = [], [], []
@@ -136,10 +136,10 @@ class SpikeAudioAdapter:
                 texts.append(event.text)
         measured = {"seconds": time.perf_counter() - began}
         if not sounds:
-            return Answer("".join(texts), measured=measured)
+            return Response("".join(texts), measured=measured)
         wav, rate = torch.cat([sound.wav for sound in sounds]).numpy(), sounds[0].sampling_rate
         measured |= {"audio_seconds": len(wav) / rate, "first_audio_seconds": pieces[0][0]}
-        return Answer(
+        return Response(
             "".join(texts), wav, rate, measured, pieces=tuple(pieces), offline=self._at_once(sounds, seed).numpy()
         )
 
@@ -154,10 +154,10 @@ class SpikeAudioAdapter:
                 codes.append(sound.codes)
         return torch.cat([*wavs, self._model.decoder.decode(torch.cat(codes), seed)])
 
-    def _say_again(self, request: Request) -> Answer:
+    def _say_again(self, request: Request) -> Response:
         codes = self._model.tokenizer.encode([_heard(request)])[0].codes
         wav, rate = self._model.detokenize(codes, request.seed), self._model.decoder.sampling_rate
-        return Answer(None, wav.numpy(), rate, {"audio_seconds": len(wav) / rate})
+        return Response(None, wav.numpy(), rate, {"audio_seconds": len(wav) / rate})
 
     def _prove(self, requests: Sequence[Request]) -> None:
         """Answer the first request that reaches the language model once more than needed, and see that spikes fire."""
@@ -192,14 +192,14 @@ def _messages(request: Request) -> list[dict[str, Any]]:
     return [{"role": "user", "content": content}]
 
 
-def _timed(answer: Callable[[Request], Answer], request: Request) -> Answer:
+def _timed(answer: Callable[[Request], Response], request: Request) -> Response:
     began = time.perf_counter()
     given = answer(request)
     given.measured.setdefault("seconds", time.perf_counter() - began)  # a stream's ends before it is made at once
     return given
 
 
-def _or_error(answer: Callable[[Request], Answer], request: Request) -> Answer | Exception:
+def _or_error(answer: Callable[[Request], Response], request: Request) -> Response | Exception:
     try:
         return answer(request)
     except Unavailable:

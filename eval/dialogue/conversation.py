@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eval.adapters.adapter import Answer
+from eval.adapters.adapter import Response
 from eval.dialogue.turn_detector import FRAME_SAMPLES, SAMPLING_RATE, TurnDetector, TurnEvent
 
 PATIENCE_SECONDS = 10.0  # how long the user waits for an answer, and, where it has begun, for its end
@@ -50,7 +50,7 @@ class Dialogue:
         ValueError: nothing can be heard in the recording.
     """
 
-    def __init__(self, recording: Tensor, ask: Callable[[Tensor], Answer], detector: TurnDetector) -> None:
+    def __init__(self, recording: Tensor, ask: Callable[[Tensor], Response], detector: TurnDetector) -> None:
         sound = sounding(recording.numpy(), SAMPLING_RATE)
         if sound is None:
             raise ValueError("nothing is said in the recording, so that nobody's turn it is")
@@ -60,12 +60,12 @@ class Dialogue:
         self._microphone = torch.cat([recording, room(round(4 * PATIENCE_SECONDS * SAMPLING_RATE))])
         self._recording = recording
         self._turns: dict[str, float] = {"user_end": self._ends}
-        self._answer: Answer | None = None
+        self._answer: Response | None = None
         self._turn = 0
         self._falls_silent: float | None = None  # end of the answer that can be heard now
         self._listening = 0.0
 
-    def run(self) -> Answer:
+    def run(self) -> Response:
         """Let them talk.
 
         Returns:
@@ -134,7 +134,7 @@ class Dialogue:
             return True  # the answer is too short to be interrupted, or silent
         return now >= self._ends + PATIENCE_SECONDS
 
-    def _heard_of_the_answer(self, answer: Answer) -> NDArray[np.float32] | None:
+    def _heard_of_the_answer(self, answer: Response) -> NDArray[np.float32] | None:
         if answer.wav is None or "stopped" not in self._turns:
             return answer.wav
         seconds = self._turns["stopped"] - self._turns[f"asked_{self._turn}"]

@@ -9,7 +9,7 @@ from typing import Any
 import soundfile
 from torch import Tensor
 
-from eval.adapters.adapter import Adapter, Answer, CountingAdapter, Request, Unavailable
+from eval.adapters.adapter import Adapter, CountingAdapter, Request, Response, Unavailable
 from eval.dialogue.conversation import Dialogue
 from eval.dialogue.turn_detector import SAMPLING_RATE, TurnDetector
 from eval.task import CONVERSATION, TURN_TAKING, Job
@@ -44,13 +44,13 @@ class TurnTaker:
         """The model's, and the detector's."""
         return self._model.fingerprint() | {"turn_detector": self._detector.fingerprint()}
 
-    def answer(self, requests: Sequence[Request]) -> list[Answer | Exception]:
+    def answer(self, requests: Sequence[Request]) -> list[Response | Exception]:
         """Dialogues one by one."""
         if any(request.job != TURN_TAKING for request in requests):
             return self._model.answer(requests)
         return [self._talk_or_error(request) for request in requests]
 
-    def _talk_or_error(self, request: Request) -> Answer | Exception:
+    def _talk_or_error(self, request: Request) -> Response | Exception:
         try:
             return self._talk(request, self._one_answer)
         except Unavailable:
@@ -58,19 +58,19 @@ class TurnTaker:
         except Exception as error:
             return error
 
-    def _one_answer(self, request: Request) -> Answer:
+    def _one_answer(self, request: Request) -> Response:
         (answer,) = self._model.answer([request])
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def _talk(self, request: Request, answer: Callable[[Request], Answer]) -> Answer:
+    def _talk(self, request: Request, answer: Callable[[Request], Response]) -> Response:
         if request.audio is None:
             raise ValueError("there is no recording to hear")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "heard.flac"
 
-            def ask(heard: Tensor) -> Answer:
+            def ask(heard: Tensor) -> Response:
                 soundfile.write(path, heard.numpy(), SAMPLING_RATE, subtype="PCM_16")
                 return answer(replace(request, job=CONVERSATION, audio=str(path)))
 
@@ -80,7 +80,7 @@ class TurnTaker:
 class CountingTurnTaker(TurnTaker):
     """The same for a model whose operations can be counted."""
 
-    def answer_counted(self, request: Request) -> Answer:
+    def answer_counted(self, request: Request) -> Response:
         """A dialogue; the costs are those of its last answer."""
         assert isinstance(self._model, CountingAdapter)
         if request.job != TURN_TAKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from eval.judges.judgements import digest
+from eval.judges.judgements import content_key
 
 Transition = tuple[int, int, float] | tuple[int, int, float, str]
 
@@ -54,7 +54,7 @@ class ClosedDomain:
     @property
     def name(self) -> str:
         """Twelve digits of a digest: what was heard within one domain is not what is heard within another."""
-        return digest(*self.answers, "", *map(" ".join, self.pronunciations))[:12]
+        return content_key(*self.answers, "", *map(" ".join, self.pronunciations))[:12]
 
     def network(self) -> list[Transition]:
         """Transitions (from, to, probability, word) between states, from state 0 to state 1; without a word: the end.

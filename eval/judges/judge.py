@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from eval.judges.judgements import Judgements, digest
+from eval.judges.judgements import Judgements, content_key
 
 _SCORE = re.compile(r"(?:(?:score|rating)\s*[:=]?\s*)?\**(\d+)\**(?:\s*/\s*\d+)?\.?", re.I)
 
@@ -60,7 +60,7 @@ def identity(judge: Judge) -> str:
 
 def prompt_hash(prompt: str) -> str:
     """Hex SHA-256 of a judge's prompt."""
-    return digest(prompt)
+    return content_key(prompt)
 
 
 def read_score(reply: str, scale: Scale) -> Judgement:
@@ -77,6 +77,6 @@ def judge_answer(judge: Judge, judgements: Judgements, question: str, reference:
     Raises:
         Exception: whatever the judge raises where it cannot be asked.
     """
-    key = digest(question, reference, answer)
+    key = content_key(question, reference, answer)
     reply = judgements.obtain(identity(judge), key, lambda: judge.reply(question, reference, answer))
     return read_score(reply, judge.scale)

@@ -65,7 +65,7 @@ class Judgements:
             return recorded[-1] if recorded else name
 
 
-def digest(*parts: str | bytes) -> str:
+def content_key(*parts: str | bytes) -> str:
     """Hex SHA-256 of parts in order; no two lists of parts share one by their concatenation."""
     total = hashlib.sha256()
     for part in parts:

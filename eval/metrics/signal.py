@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.judges.judgements import digest
+from eval.judges.judgements import content_key
 from eval.metrics.case import Case
 from eval.metrics.count import Count
 
@@ -93,7 +93,7 @@ def spoken_dnsmos(case: Case) -> Count:
     if case.failure is not None or path is None:
         return Count(_WORST_MOS, 1.0)
     networks = case.judgements.judge_of("speechmos")
-    reply = case.judgements.obtain(networks, digest(path.read_bytes()), lambda: json.dumps(dnsmos(load(path))))
+    reply = case.judgements.obtain(networks, content_key(path.read_bytes()), lambda: json.dumps(dnsmos(load(path))))
     figures = json.loads(reply)
     return Count(figures["ovrl_mos"], 1.0, figures)
 

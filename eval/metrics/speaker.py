@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.judges.judgements import digest
+from eval.judges.judgements import content_key
 from eval.metrics.case import Case
 from eval.metrics.count import Count, NotMeasurable
 from eval.metrics.signal import SAMPLING_RATE, load
@@ -59,7 +59,7 @@ def speaker_similarity(case: Case) -> Count | None:
         return Count(_LOWEST, 1.0)
     model = _model_name()
     judge = case.judgements.judge_of("transformers", f"xvector-{Path(model).name}")
-    key = digest(voice.read_bytes(), spoken.read_bytes())
+    key = content_key(voice.read_bytes(), spoken.read_bytes())
     reply = case.judgements.obtain(judge, key, lambda: json.dumps(similarity(load(voice), load(spoken), model)))
     return Count(float(json.loads(reply)), 1.0)
 

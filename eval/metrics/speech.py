@@ -8,7 +8,7 @@ names all that can be answered (`eval.judges.closed_domain`), the ASR judge list
 from pathlib import Path
 
 from eval.judges.closed_domain import ClosedDomain
-from eval.judges.judgements import Judgements, digest
+from eval.judges.judgements import Judgements, content_key
 from eval.metrics.case import Case
 from eval.metrics.count import Count, NotMeasurable
 from eval.metrics.error_rate import word_errors, written
@@ -22,14 +22,16 @@ def hear(path: Path, judgements: Judgements, domain: ClosedDomain | None = None)
         ImportError: with the install hint, if pocketsphinx is missing.
         ValueError: a word of the domain has no pronunciation.
     """
-    return judgements.obtain(_asr_judge(judgements, domain), digest(path.read_bytes()), lambda: _listen(path, domain))
+    return judgements.obtain(
+        _asr_judge(judgements, domain), content_key(path.read_bytes()), lambda: _listen(path, domain)
+    )
 
 
 def already_heard(case: Case) -> str | None:
     """What the ASR judge heard in the spoken answer when it was scored; None: it was not asked."""
     if case.speech is None:
         return None
-    return case.judgements.recall(_asr_judge(case.judgements, case.domain), digest(case.speech.read_bytes()))
+    return case.judgements.recall(_asr_judge(case.judgements, case.domain), content_key(case.speech.read_bytes()))
 
 
 def heard(case: Case) -> str | None:

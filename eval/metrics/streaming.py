@@ -1,4 +1,4 @@
-"""How speech that came in pieces would have been heard (`eval.dialogue.streaming`); nothing of speech that came
+"""How speech that came in pieces would have been heard (`eval.dialogue.playback`); nothing of speech that came
 whole."""
 
 from functools import lru_cache
@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from eval.dialogue.streaming import Playback, Seams, flux_at_joins, joins, play, seams
+from eval.dialogue.playback import Playback, Seams, flux_at_joins, joins, play, seams
 from eval.metrics.case import Case
 from eval.metrics.count import Count
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from eval.pages.published_table import PublishedTable
-    from eval.scores.scores import Scores
+    from eval.scores.scored_run import ScoredRun
 
 
 def report(runs: list[Path], out: Path, published: "PublishedTable | None" = None, per_task: int = 6) -> str:
@@ -36,10 +36,10 @@ def report(runs: list[Path], out: Path, published: "PublishedTable | None" = Non
     from eval.pages.page import page
     from eval.run.finished_run import FinishedRun
     from eval.scores.model_index import model_index_yaml
-    from eval.scores.scores import Scores
+    from eval.scores.scored_run import ScoredRun
     from eval.scores.table import comma_separated, markdown
 
-    scores = {name: Scores.read(run) for name, run in _named(runs).items()}
+    scores = {name: ScoredRun.read(run) for name, run in _named(runs).items()}
     finished = {name: FinishedRun.load(run) for name, run in _named(runs).items()}
     text = markdown(scores) + (f"\n{published.markdown(scores)}" if published else "")
     out.mkdir(parents=True, exist_ok=True)
@@ -94,6 +94,6 @@ def _named(runs: list[Path]) -> dict[str, Path]:
     raise AssertionError("different paths differ somewhere")
 
 
-def _model(scores: "Scores", name: str) -> str:
+def _model(scores: "ScoredRun", name: str) -> str:
     model = scores.record.get("model")
     return Path(model).name if isinstance(model, str) and model else name

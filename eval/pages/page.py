@@ -10,7 +10,7 @@ from eval.pages.page_samples import PageSamples
 from eval.pages.published_table import PublishedTable
 from eval.run.finished_run import FinishedRun
 from eval.scores.figure import Figure, written_interval, written_value
-from eval.scores.scores import Scores, TaskScores
+from eval.scores.scored_run import ScoredRun, TaskScores
 from eval.scores.table import counted, spoken
 
 _STYLE = Path(__file__).parent / "data" / "page.css"
@@ -18,7 +18,7 @@ _FAILURES = 20  # named per task and run
 
 
 def page(
-    runs: Mapping[str, tuple[FinishedRun, Scores]],
+    runs: Mapping[str, tuple[FinishedRun, ScoredRun]],
     published: PublishedTable | None = None,
     per_task: int = 6,
     room: int = 4_000_000,
@@ -59,7 +59,7 @@ def page(
     return f'<!doctype html><html lang="en"><head>{head}</head><body><main>{"".join(body)}</main></body></html>\n'
 
 
-def _headline(tasks: Iterable[str], runs: Mapping[str, Scores]) -> str:
+def _headline(tasks: Iterable[str], runs: Mapping[str, ScoredRun]) -> str:
     """A row per task and run: the headline figure, time, and what was counted beside it."""
     costs = counted(runs)
     names = ["task", "run", "figure", "value", "failed", "first audio", "real-time factor", *map(_title, costs)]
@@ -78,7 +78,7 @@ def _headline(tasks: Iterable[str], runs: Mapping[str, Scores]) -> str:
     return _table(names, rows, "headline figures", first_number=3)
 
 
-def _task(name: str, runs: Mapping[str, Scores], samples: PageSamples) -> str:
+def _task(name: str, runs: Mapping[str, ScoredRun], samples: PageSamples) -> str:
     metrics = dict.fromkeys(metric for one in runs.values() if name in one.tasks for metric in one.tasks[name].metrics)
     rows = []
     for metric in metrics:
@@ -143,7 +143,7 @@ def _failure_list(run: str, task: TaskScores) -> str:
     return f'<details><summary class="failed">{summary}</summary><ul>{"".join(items)}{more}</ul></details>'
 
 
-def _plots(runs: Mapping[str, Scores]) -> str:
+def _plots(runs: Mapping[str, ScoredRun]) -> str:
     drawn = (
         ("Error by task", "headline errors with 95 % intervals, as in the table above", plots.error_by_task(runs)),
         ("Cost against error", "error against cost per audio second", plots.cost_against_error(runs)),
@@ -155,7 +155,7 @@ def _plots(runs: Mapping[str, Scores]) -> str:
     return "".join(parts)
 
 
-def _streams(runs: Mapping[str, Scores]) -> str:
+def _streams(runs: Mapping[str, ScoredRun]) -> str:
     """A row per task and run of speech that came in pieces; "" where none did."""
     names, found = spoken(runs)
     if not found:
@@ -175,7 +175,7 @@ def _streams(runs: Mapping[str, Scores]) -> str:
     )
 
 
-def _published(published: PublishedTable, runs: Mapping[str, Scores]) -> str:
+def _published(published: PublishedTable, runs: Mapping[str, ScoredRun]) -> str:
     parts = [
         f"<h2>Beside {_text(published.title)}</h2>",
         f'<p class="soft">{_text(published.source)}</p><p class="soft">{_text(published.note)}</p>',
@@ -189,7 +189,7 @@ def _published(published: PublishedTable, runs: Mapping[str, Scores]) -> str:
     return "".join(parts)
 
 
-def _record(runs: Mapping[str, tuple[FinishedRun, Scores]]) -> str:
+def _record(runs: Mapping[str, tuple[FinishedRun, ScoredRun]]) -> str:
     records = "".join(
         f"<details><summary>{_text(name)} (judge: {_text(scores.judge)})</summary>"
         f"<pre>{_text(json.dumps(run.record, indent=1, ensure_ascii=False))}</pre></details>"

@@ -11,7 +11,7 @@ from eval.metrics.speech import already_heard
 from eval.pages.clip import LONGEST, Clip
 from eval.run.finished_run import FinishedRun
 from eval.scores.figure import written_value
-from eval.scores.scores import Scores
+from eval.scores.scored_run import ScoredRun
 from eval.texts.word_diff import marked_words
 
 _LONGEST_TEXT = 600  # characters of a text on a card
@@ -26,7 +26,7 @@ class PageSamples:
         room: bytes that recordings may take.
     """
 
-    def __init__(self, runs: Mapping[str, tuple[FinishedRun, Scores]], per_task: int, room: int) -> None:
+    def __init__(self, runs: Mapping[str, tuple[FinishedRun, ScoredRun]], per_task: int, room: int) -> None:
         self.runs, self.per_task, self.room = runs, per_task, room
         self.shown = self.left_out = 0
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from eval.scores.figure import Figure
-from eval.scores.scores import Scores
+from eval.scores.scored_run import ScoredRun
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -17,7 +17,7 @@ _MARKS = "osD^vP"
 _ENERGY = ("picojoules_unary", "unary_operations", "dense_operations", "tokens")  # the first that was counted
 
 
-def error_by_task(runs: Mapping[str, Scores]) -> str | None:
+def error_by_task(runs: Mapping[str, ScoredRun]) -> str | None:
     """Headline figures that are shares, as errors in percent with 95 % intervals; None: there is none.
 
     Returns:
@@ -48,7 +48,7 @@ def error_by_task(runs: Mapping[str, Scores]) -> str | None:
     return _png(canvas, axes, legend=len(runs) > 1)
 
 
-def cost_against_error(runs: Mapping[str, Scores]) -> str | None:
+def cost_against_error(runs: Mapping[str, ScoredRun]) -> str | None:
     """Headline error against what was counted per second of audio; None: nothing was counted.
 
     Returns:

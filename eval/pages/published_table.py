@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eval.scores.figure import Figure, written_interval, written_value
-from eval.scores.scores import Scores
+from eval.scores.scored_run import ScoredRun
 from eval.scores.table import line
 
 FOLDER = Path(__file__).resolve().parent.parent / "published"
@@ -61,7 +61,7 @@ class PublishedTable:
         rows = tuple(PublishedRow(**row) for row in content["rows"])
         return cls(content["title"], content["source"], content["note"], rows)
 
-    def tables(self, runs: Mapping[str, Scores]) -> dict[str, list[list[str]]]:
+    def tables(self, runs: Mapping[str, ScoredRun]) -> dict[str, list[list[str]]]:
         """Cells by table: a row of names (benchmark, ours, theirs), then one per benchmark; "-" where there is none."""
         out: dict[str, list[list[str]]] = {}
         for title in dict.fromkeys(row.table for row in self.rows):
@@ -74,7 +74,7 @@ class PublishedTable:
                 out[title].append([row.title, *ours, *theirs])
         return out
 
-    def markdown(self, runs: Mapping[str, Scores]) -> str:
+    def markdown(self, runs: Mapping[str, ScoredRun]) -> str:
         """All tables, with source and note."""
         parts = [f"Published figures: {self.source}", self.note]
         for title, (names, *rows) in self.tables(runs).items():
@@ -83,7 +83,7 @@ class PublishedTable:
         return "\n\n".join(parts) + "\n"
 
 
-def _ours(scores: Scores, row: PublishedRow) -> str:
+def _ours(scores: ScoredRun, row: PublishedRow) -> str:
     name, _, subset = row.task.partition(":")
     task = scores.tasks.get(name)
     figure: Figure | None = task.metrics.get(row.metric) if task else None

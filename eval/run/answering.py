@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from eval.adapters.adapter import Adapter, Answer, CountingAdapter, Unavailable
+from eval.adapters.adapter import Adapter, CountingAdapter, Response, Unavailable
 from eval.run.plan import Batch, Work
 from eval.run.store import PredictionStore
 from eval.sample import Prediction
 from eval.task import Job
 
-Answering = Callable[[Sequence[Batch]], Iterable[tuple[Batch, list[Answer | Exception]]]]
+Answering = Callable[[Sequence[Batch]], Iterable[tuple[Batch, list[Response | Exception]]]]
 
 
 def generate(adapter: Adapter, plan: Sequence[Batch], store: PredictionStore, rank: int = 0, world: int = 1) -> int:
@@ -56,7 +56,7 @@ def store_answers(mine: Sequence[Batch], store: PredictionStore, answer: Answeri
     return sum(store.done[work.task, work.id].error is not None for work in works)
 
 
-def answers_to(adapter: Adapter, batch: Batch) -> list[Answer | Exception]:
+def answers_to(adapter: Adapter, batch: Batch) -> list[Response | Exception]:
     """A batch's answers; where it fails as a whole, its samples are asked about one by one.
 
     Raises:
@@ -78,7 +78,7 @@ def answers_to(adapter: Adapter, batch: Batch) -> list[Answer | Exception]:
         return [answer for work in batch.works for answer in answers_to(adapter, Batch((work,)))]
 
 
-def prediction_of(work: Work, answer: Answer | Exception, store: PredictionStore) -> Prediction:
+def prediction_of(work: Work, answer: Response | Exception, store: PredictionStore) -> Prediction:
     """What is stored of an answer; an answer that lacks what the job asks for is a failure.
 
     Raises:
@@ -102,7 +102,7 @@ def prediction_of(work: Work, answer: Answer | Exception, store: PredictionStore
     )
 
 
-def _fault(answer: Answer, job: Job) -> str | None:
+def _fault(answer: Response, job: Job) -> str | None:
     if job.writes and answer.text is None:
         return "the model wrote nothing"
     if job.speaks and answer.wav is None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.adapters.adapter import Adapter, Answer, Unavailable
+from eval.adapters.adapter import Adapter, Response, Unavailable
 from eval.run.answering import answers_to
 from eval.run.plan import Batch
 
@@ -37,7 +37,7 @@ class RayActors:
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"expected --workers of at least 1, got {self.workers}")
 
-    def answer(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Answer | Exception]]]:
+    def answer(self, batches: Sequence[Batch]) -> Iterator[tuple[Batch, list[Response | Exception]]]:
         """Batches with their answers, in the order in which they are done.
 
         Raises:
@@ -88,7 +88,7 @@ class _Actor:
         """One batch: its place and its pickled answers."""
         from ray import cloudpickle
 
-        answers: list[Answer | Exception] | Unavailable
+        answers: list[Response | Exception] | Unavailable
         try:
             found = answers_to(self._adapter, self._batches[int(rows["place"][0])])
             answers = [_portable(one) if isinstance(one, Exception) else one for one in found]

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from eval.run.finished_run import TaskCases
     from eval.sample import Sample
     from eval.scores.figure import Figure
-    from eval.scores.scores import Scores, TaskScores
+    from eval.scores.scored_run import ScoredRun, TaskScores
 
 _FAILURES_SHOWN = 10
 
 
-def score(run: Path, judge: "Judge | None" = None) -> "Scores":
+def score(run: Path, judge: "Judge | None" = None) -> "ScoredRun":
     """Score a run folder, write its ``scores.json`` and return what it holds.
 
     Args:
@@ -37,17 +37,17 @@ def score(run: Path, judge: "Judge | None" = None) -> "Scores":
     from eval.judges.judge import identity
     from eval.judges.rules import Rules
     from eval.run.finished_run import FinishedRun
-    from eval.scores.scores import Scores
+    from eval.scores.scored_run import ScoredRun
 
     judge = judge or Rules()
     finished = FinishedRun.load(run)
     tasks = {name: _score_task(name, task, judge) for name, task in finished.tasks.items()}
-    scores = Scores(finished.record, identity(judge), tasks, finished.strays)
+    scores = ScoredRun(finished.record, identity(judge), tasks, finished.strays)
     scores.write(run)
     return scores
 
 
-def scored(run: Path, judge: str = "rules") -> "Scores":
+def scored(run: Path, judge: str = "rules") -> "ScoredRun":
     """The scores of a run folder; scored first where they are missing, older than its answers, or of another format.
 
     Args:
@@ -55,11 +55,11 @@ def scored(run: Path, judge: str = "rules") -> "Scores":
         judge: its name (`eval.judges.FORMS`), asked only where the run is scored.
     """
     from eval.judges import named
-    from eval.scores.scores import Scores, is_current
+    from eval.scores.scored_run import ScoredRun, is_current
 
     answers = [path.stat().st_mtime_ns for path in (*run.glob("predictions-*.jsonl"), *run.glob("samples.jsonl"))]
     if is_current(run) and (run / "scores.json").stat().st_mtime_ns >= max(answers, default=0):
-        return Scores.read(run)
+        return ScoredRun.read(run)
     return score(run, named(judge))
 
 
@@ -99,7 +99,7 @@ def main(args: argparse.Namespace) -> None:
 def _score_task(name: str, task: "TaskCases", judge: "Judge") -> "TaskScores":
     from eval.metrics import MEASURED, METRICS, cost_metrics, metric
     from eval.metrics.count import NotMeasurable
-    from eval.scores.scores import TaskScores
+    from eval.scores.scored_run import TaskScores
 
     wanted = {key: metric(key, judge) for key in task.metrics}
     wanted |= {one.beside: METRICS[one.beside] for one in wanted.values() if one.beside}
@@ -131,11 +131,11 @@ def _score_task(name: str, task: "TaskCases", judge: "Judge") -> "TaskScores":
 def _content(sample: "Sample") -> str:
     """Digest of what was asked, would be right and can be heard; where the recording lies does not matter."""
     from eval.judges.closed_domain import ClosedDomain
-    from eval.judges.judgements import digest
+    from eval.judges.judgements import content_key
     from eval.sample import CLOSED_DOMAIN
 
     domain = [ClosedDomain.read(path).name] if (path := sample.meta.get(CLOSED_DOMAIN)) else []
-    return digest(sample.text or "", *sample.references, "", *sample.choices, *domain)[:12]
+    return content_key(sample.text or "", *sample.references, "", *sample.choices, *domain)[:12]
 
 
 def _figure(one: "Metric", task: "TaskCases", progress: str) -> "Figure | None":

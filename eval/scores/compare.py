@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from eval.scores.figure import Figure
-    from eval.scores.scores import Scores
+    from eval.scores.scored_run import ScoredRun
 
 _NAMED = 5  # samples named in a refusal
 
@@ -52,7 +52,7 @@ class Comparison:
     left_out: int
 
 
-def compare(first: "Scores", second: "Scores", shared: bool = False) -> list[Comparison]:
+def compare(first: "ScoredRun", second: "ScoredRun", shared: bool = False) -> list[Comparison]:
     """Compare two scored runs.
 
     Args:
@@ -76,7 +76,7 @@ def compare(first: "Scores", second: "Scores", shared: bool = False) -> list[Com
     return rows
 
 
-def markdown(rows: list[Comparison], figures: "Scores") -> str:
+def markdown(rows: list[Comparison], figures: "ScoredRun") -> str:
     """A table of comparisons, in the units of `figures` (one of the runs)."""
     from eval.scores.figure import written_value
     from eval.scores.table import line
@@ -159,7 +159,7 @@ def _compared(task: str, metric: str, first: "Figure", second: "Figure") -> Comp
     )
 
 
-def _check_same(first: "Scores", second: "Scores", shared: bool) -> None:
+def _check_same(first: "ScoredRun", second: "ScoredRun", shared: bool) -> None:
     judged = any(metric == "judge_score" for _, metric, _ in first.figures())
     if judged and first.judge != second.judge:
         raise ValueError(f"the runs were judged by {first.judge} and {second.judge}: score one of them again")

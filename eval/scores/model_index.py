@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from eval.scores.scores import Scores
+from eval.scores.scored_run import ScoredRun
 from eval.task import job_named
 
 
-def model_index(name: str, scores: Scores) -> list[dict[str, Any]]:
+def model_index(name: str, scores: ScoredRun) -> list[dict[str, Any]]:
     """The block as data, checked and laid out by huggingface_hub; shares in percent, as leaderboards have them.
 
     Args:
@@ -34,7 +34,7 @@ def model_index(name: str, scores: Scores) -> list[dict[str, Any]]:
     return eval_results_to_model_index(name, results)
 
 
-def model_index_yaml(name: str, scores: Scores) -> str:
+def model_index_yaml(name: str, scores: ScoredRun) -> str:
     """The block as the YAML that a model card's head holds."""
     import yaml
 

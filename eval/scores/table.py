@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping
 
 from eval.scores.figure import written_interval, written_value
-from eval.scores.scores import Scores, TaskScores
+from eval.scores.scored_run import ScoredRun, TaskScores
 
 _COLUMNS = (
     "run", "task", "metric", "value", "low", "high", "macro", "subset_macro",
@@ -21,7 +21,7 @@ _SPOKEN = (  # of speech that came in pieces; `scores.json` has all
 )  # fmt: skip
 
 
-def markdown(runs: Mapping[str, Scores]) -> str:
+def markdown(runs: Mapping[str, ScoredRun]) -> str:
     """A table of all figures: a row per task and metric, a column per run, with 95 % intervals and failures.
 
     Args:
@@ -34,7 +34,7 @@ def markdown(runs: Mapping[str, Scores]) -> str:
     return "\n".join(lines) + "\n" + _rules(runs) + _streams(runs) + _costs(runs)
 
 
-def comma_separated(runs: Mapping[str, Scores]) -> str:
+def comma_separated(runs: Mapping[str, ScoredRun]) -> str:
     """All figures as csv, those of subsets in rows of their own."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -48,13 +48,13 @@ def comma_separated(runs: Mapping[str, Scores]) -> str:
     return out.getvalue()
 
 
-def counted(runs: Mapping[str, Scores]) -> list[str]:
+def counted(runs: Mapping[str, ScoredRun]) -> list[str]:
     """Names of the costs that tables show, of those that any run has."""
     found = {cost for scores in runs.values() for task in scores.tasks.values() for cost in task.costs}
     return [cost for cost in _COSTS if cost in found]
 
 
-def spoken(runs: Mapping[str, Scores]) -> tuple[list[str], list[tuple[str, str, TaskScores]]]:
+def spoken(runs: Mapping[str, ScoredRun]) -> tuple[list[str], list[tuple[str, str, TaskScores]]]:
     """What was measured of speech that came in pieces: names of figures, and (task, run, scores) that have any."""
     rows = [
         (name, run, task)
@@ -65,7 +65,7 @@ def spoken(runs: Mapping[str, Scores]) -> tuple[list[str], list[tuple[str, str, 
     return [name for name in _SPOKEN if any(name in task.measured for _, _, task in rows)], rows
 
 
-def _rules(runs: Mapping[str, Scores]) -> str:
+def _rules(runs: Mapping[str, ScoredRun]) -> str:
     """By which rules figures were computed, where there is a choice; "" where there is none."""
     names: dict[str, dict[str, None]] = {}
     for scores in runs.values():
@@ -77,7 +77,7 @@ def _rules(runs: Mapping[str, Scores]) -> str:
     return "\nRules: " + "; ".join(f"{', '.join(metrics)} by {rule}" for rule, metrics in names.items()) + "\n"
 
 
-def _streams(runs: Mapping[str, Scores]) -> str:
+def _streams(runs: Mapping[str, ScoredRun]) -> str:
     """A row per task and run of speech that came in pieces; "" where none did."""
     names, found = spoken(runs)
     if not found:
@@ -89,7 +89,7 @@ def _streams(runs: Mapping[str, Scores]) -> str:
     return "\nSpeech that came in pieces:\n\n" + "\n".join(line(row) for row in rows) + "\n"
 
 
-def _costs(runs: Mapping[str, Scores]) -> str:
+def _costs(runs: Mapping[str, ScoredRun]) -> str:
     """A row per task and run of what was counted; "" where nothing was."""
     names = counted(runs)
     if not names:
@@ -103,7 +103,7 @@ def _costs(runs: Mapping[str, Scores]) -> str:
     return "\nPer second of audio:\n\n" + "\n".join(line(row) for row in rows) + "\n"
 
 
-def _cell(scores: Scores, task: str, metric: str) -> str:
+def _cell(scores: ScoredRun, task: str, metric: str) -> str:
     figure = scores.tasks[task].metrics.get(metric) if task in scores.tasks else None
     if figure is None:
         return "-"

@@ -115,8 +115,9 @@ def mask_spectrogram(mel: Tensor, frames: list[int], strengths: list[float], rng
     Args:
         mel: (B, M, F) log-mel.
         frames: real frames of each row.
-        strengths: strengths of each row, 0 (nothing) .. 1 (two bands of up to 20 bins; one stretch of up to 0.4 s per
-        1.5 s). rng: source of the masks.
+        strengths: strengths of each row, from 0 (nothing) to 1 (two bands of up to 20 bins, one stretch of up to 0.4 s
+            per 1.5 s).
+        rng: source of the masks.
     """
     for row, length, strength in zip(mel, frames, strengths, strict=True):
         fill = row[:, :length].mean()

@@ -19,7 +19,7 @@ ADDED = '''
 """Which octave a sound is in: a job of its own, with the distance from the right one."""
 
 from eval.adapters import register_adapter
-from eval.adapters.adapter import Answer
+from eval.adapters.adapter import Response
 from eval.metrics import register_metric
 from eval.metrics.count import Count, Metric
 from eval.sample import Sample
@@ -46,7 +46,7 @@ class Deaf:
 
     def answer(self, requests):
         assert all(request.job == PITCH for request in requests)
-        return [Answer("2"), Answer("2"), Answer("2"), ValueError("too low")]
+        return [Response("2"), Response("2"), Response("2"), ValueError("too low")]
 
 
 register_metric("octaves_off", Metric("octaves from the right one", "points", "lower", octaves_off))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from eval.adapters.adapter import Answer, Request, Unavailable
+from eval.adapters.adapter import Request, Response, Unavailable
 from eval.adapters.openai_client import ServerClient
 from eval.adapters.openai_server import OpenAIAdapter
 from eval.digest import digest
@@ -77,7 +77,7 @@ def adapter(server: Server) -> OpenAIAdapter:
     return OpenAIAdapter("m", ServerClient(server.url.replace("user:secret@", ""), "key", attempts=3))
 
 
-def ask(adapter: OpenAIAdapter, job: str, audio: Path | None = None, text: str | None = None) -> Answer:
+def ask(adapter: OpenAIAdapter, job: str, audio: Path | None = None, text: str | None = None) -> Response:
     request = Request(job, None if audio is None else str(audio), text, "en", 7)  # type: ignore[arg-type]
     (answer,) = adapter.answer([request])
     if isinstance(answer, Exception):

@@ -35,7 +35,7 @@ from transformers import (
     WhisperTokenizer,
 )
 
-from eval.adapters.adapter import Answer, Request
+from eval.adapters.adapter import Request, Response
 from eval.adapters.pipeline_model import PipelineAdapter
 from eval.task import AQA, ASR, CONVERSATION, TTS
 from spikeaudio import SpikeAudio
@@ -271,16 +271,16 @@ def test_a_recognizer(recognizer: Path, whisper: Path, tmp_path: Path, kind: str
     together = adapter.answer([request(ASR, tone) for tone in tones])
     alone = [adapter.answer([request(ASR, tone)])[0] for tone in tones]
     for one, other in zip(together, alone, strict=True):
-        assert isinstance(one, Answer) and isinstance(other, Answer) and one.text
+        assert isinstance(one, Response) and isinstance(other, Response) and one.text
         assert one.text == other.text and one.measured["seconds"] > 0
-    assert isinstance(together[1], Answer) and together[1].measured["audio_seconds"] == pytest.approx(0.5, abs=1e-3)
+    assert isinstance(together[1], Response) and together[1].measured["audio_seconds"] == pytest.approx(0.5, abs=1e-3)
 
 
 def test_a_voice(voice: Path) -> None:
     adapter = PipelineAdapter(str(voice), "cpu")
     assert adapter.jobs == {TTS}
     first, second = (adapter.answer([request(TTS, None, "hello world")])[0] for _ in range(2))
-    assert isinstance(first, Answer) and isinstance(second, Answer) and first.wav is not None
+    assert isinstance(first, Response) and isinstance(second, Response) and first.wav is not None
     assert first.wav.ndim == 1 and first.sampling_rate == 16000
     np.testing.assert_array_equal(first.wav, second.wav)  # VITS draws its durations: the seed decides
 
@@ -290,7 +290,7 @@ def test_a_listener(listener: Path, tmp_path: Path) -> None:
     assert adapter.jobs == {ASR, AQA, CONVERSATION}
     tone = write_tone(tmp_path / "a.wav")
     answers = adapter.answer([request(AQA, tone, "which is this"), request(ASR, tone)])
-    assert all(isinstance(answer, Answer) and isinstance(answer.text, str) for answer in answers), answers
+    assert all(isinstance(answer, Response) and isinstance(answer.text, str) for answer in answers), answers
 
 
 @pytest.mark.slow
@@ -302,13 +302,13 @@ def test_a_model_that_hears_and_speaks(omni: Path, tmp_path: Path, monkeypatch: 
     assert adapter.jobs == {ASR, AQA, CONVERSATION}
     tone = write_tone(tmp_path / "a.wav")
     first, second = (adapter.answer([request(CONVERSATION, tone, "which is this")])[0] for _ in range(2))
-    assert isinstance(first, Answer) and isinstance(second, Answer), first
+    assert isinstance(first, Response) and isinstance(second, Response), first
     assert first.text is not None and set(first.text.split()) <= {*"which is this user assistant one two".split()}
     assert first.wav is not None and first.wav.ndim == 1 and first.wav.std() > 0 and first.sampling_rate == 24000
     assert first.measured["audio_seconds"] == len(first.wav) / 24000 and first.measured["seconds"] > 0
     np.testing.assert_array_equal(first.wav, second.wav)  # the talker draws its codes: the seed decides
     (written,) = adapter.answer([request(AQA, tone, "which is this")])
-    assert isinstance(written, Answer) and written.wav is None and written.text == first.text
+    assert isinstance(written, Response) and written.wav is None and written.text == first.text
 
 
 def test_our_own_model_as_any_other(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -317,7 +317,7 @@ def test_our_own_model_as_any_other(tiny_checkpoint: Path, tmp_path: Path) -> No
     tone = write_tone(tmp_path / "a.wav", 0.5)
     (answer,) = adapter.answer([request(CONVERSATION, tone)])
     expected = SpikeAudio.from_pretrained(tiny_checkpoint).chat(str(tone))
-    assert isinstance(answer, Answer), answer
+    assert isinstance(answer, Response), answer
     assert answer.sampling_rate == expected.sampling_rate and answer.wav is not None and answer.wav.std() > 0
 
 

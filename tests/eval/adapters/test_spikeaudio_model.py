@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from eval.adapters.adapter import Answer, CountingAdapter, Request, Unavailable
+from eval.adapters.adapter import CountingAdapter, Request, Response, Unavailable
 from eval.adapters.spikeaudio_model import SpikeAudioAdapter
 from eval.run.plan import Settings
 from eval.run.store import read_predictions
@@ -52,9 +52,9 @@ def request(job: str, audio: Path | None = None, text: str | None = None) -> Req
     return Request(job, None if audio is None else str(audio), text, "en", 0)  # type: ignore[arg-type]
 
 
-def answered(found: list) -> Answer:
+def answered(found: list) -> Response:
     (answer,) = found
-    assert isinstance(answer, Answer), answer
+    assert isinstance(answer, Response), answer
     return answer
 
 
@@ -95,7 +95,7 @@ def test_recordings_of_any_form(dense: SpikeAudioAdapter, tmp_path: Path) -> Non
     forms = [(8000, 1), (48000, 1), (44100, 2)]
     tones = [write_tone(tmp_path / f"{rate}.wav", 0.5, rate, channels) for rate, channels in forms]
     answers = dense.answer([request(ASR, tone) for tone in tones])
-    assert all(isinstance(answer, Answer) and answer.text is not None for answer in answers)
+    assert all(isinstance(answer, Response) and answer.text is not None for answer in answers)
 
 
 def test_nan_fails_alone(bundle: Path, tmp_path: Path, dense: SpikeAudioAdapter) -> None:

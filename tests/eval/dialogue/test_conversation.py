@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from eval.adapters.adapter import Answer, CountingAdapter, Request, Unavailable
+from eval.adapters.adapter import CountingAdapter, Request, Response, Unavailable
 from eval.dialogue.conversation import Dialogue, sounding
 from eval.dialogue.turn_detector import FRAME_SAMPLES, SAMPLING_RATE, SileroTurnDetector, TurnEvent
 from eval.dialogue.turn_taker import taking_turns
@@ -67,12 +67,12 @@ class Model:
         self.wav = sound(lead, seconds).numpy() if seconds else None
         self.heard: list[torch.Tensor] = []
 
-    def __call__(self, wav: torch.Tensor) -> Answer:
+    def __call__(self, wav: torch.Tensor) -> Response:
         self.heard.append(wav)
-        return Answer(f"answer {len(self.heard)}", self.wav, SAMPLING_RATE, {"first_audio_seconds": 0.5})
+        return Response(f"answer {len(self.heard)}", self.wav, SAMPLING_RATE, {"first_audio_seconds": 0.5})
 
 
-def talk(recording: torch.Tensor, model: Model) -> Answer:
+def talk(recording: torch.Tensor, model: Model) -> Response:
     return Dialogue(recording, model, LoudnessDetector()).run()
 
 
@@ -153,16 +153,16 @@ def test_sounding() -> None:
 class Talker(FakeAdapter):
     """Answers conversations with a second of tone."""
 
-    def _answer(self, request: Request, together: int) -> Answer:
+    def _answer(self, request: Request, together: int) -> Response:
         wav, rate = soundfile.read(request.audio, dtype="float32")
         assert request.job == CONVERSATION and rate == SAMPLING_RATE
-        return Answer(f"{len(wav)} samples", sound(0.05, 1.0).numpy(), SAMPLING_RATE, {"audio_seconds": 1.05})
+        return Response(f"{len(wav)} samples", sound(0.05, 1.0).numpy(), SAMPLING_RATE, {"audio_seconds": 1.05})
 
 
 class Counting(Talker):
     """The same, counted."""
 
-    def answer_counted(self, request: Request) -> Answer:
+    def answer_counted(self, request: Request) -> Response:
         return replace(self._answer(request, 1), costs={"tokens": 3.0})
 
 
@@ -180,7 +180,7 @@ def test_any_model_that_converses_takes_turns(tmp_path: Path) -> None:
     assert adapter.jobs == Talker().jobs | {TURN_TAKING} and not isinstance(adapter, CountingAdapter)
     assert adapter.fingerprint() == Talker().fingerprint() | {"turn_detector": {"loudness": 1}}
     (answer,) = adapter.answer([ask(question(tmp_path))])
-    assert isinstance(answer, Answer) and answer.turns["stopped"] > answer.turns["interruption"]
+    assert isinstance(answer, Response) and answer.turns["stopped"] > answer.turns["interruption"]
     assert answer.text == f"{40 * FRAME_SAMPLES} samples"
     counted = taking_turns(Counting(), LoudnessDetector())
     assert isinstance(counted, CountingAdapter)
@@ -193,7 +193,7 @@ def test_faults_of_a_dialogue_are_its_own(tmp_path: Path) -> None:
     silence = tmp_path / "silence.wav"
     soundfile.write(silence, np.zeros(9000), SAMPLING_RATE)
     found = adapter.answer([ask(silence), ask(question(tmp_path)), ask(None)])
-    assert [type(one) for one in found] == [ValueError, Answer, ValueError]
+    assert [type(one) for one in found] == [ValueError, Response, ValueError]
     away = type("Away", (Talker,), {"answer": lambda self, requests: (_ for _ in ()).throw(Unavailable("gone"))})()
     with pytest.raises(Unavailable, match="gone"):
         taking_turns(away, LoudnessDetector()).answer([ask(question(tmp_path))])
@@ -275,7 +275,7 @@ def test_the_bundled_dialogues() -> None:
     chosen = [next(s for s in task.samples() if s.meta.get("pause_seconds") == pause) for pause in (None, "0.4", "0.8")]
     for sample, starts in zip(chosen, (0, 0, 1), strict=True):
         (answer,) = adapter.answer([ask(Path(str(sample.audio)))])
-        assert isinstance(answer, Answer), answer
+        assert isinstance(answer, Response), answer
         turns = answer.turns
         audible = [at for name, at in turns.items() if name.startswith("audible")]
         assert sum(at < turns["user_end"] for at in audible) == starts

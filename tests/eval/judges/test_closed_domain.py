@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from eval.judges.closed_domain import ClosedDomain
-from eval.judges.judgements import Judgements, digest
+from eval.judges.judgements import Judgements, content_key
 from eval.metrics import METRICS
 from eval.metrics.case import Case
 from eval.sample import CLOSED_DOMAIN, REFERENCE_AUDIO, Prediction, Sample
@@ -77,7 +77,7 @@ def test_what_one_ear_heard_is_not_what_another_hears(tmp_path: Path) -> None:
     case = Case(CONVERSATION, "en", sample, Prediction("t", "a", "k", "paris", "a.flac"), tmp_path, judgements)
     assert case.domain is not None
     for setting, reply in (("", "parrots"), (case.domain.name, "paris")):
-        judgements.obtain(judgements.judge_of("pocketsphinx", setting), digest(b"a recording"), lambda r=reply: r)
+        judgements.obtain(judgements.judge_of("pocketsphinx", setting), content_key(b"a recording"), lambda r=reply: r)
     gap = METRICS["modality_gap"].measure(case)
     assert gap is not None and gap.numerator == 0
 

@@ -12,7 +12,7 @@ import pytest
 from eval.judges import named
 from eval.judges.api import ApiJudge
 from eval.judges.judge import Scale, identity, judge_answer, read_score
-from eval.judges.judgements import Judgements, digest
+from eval.judges.judgements import Judgements, content_key
 from eval.judges.recorded import Recorded
 from eval.judges.rules import Rules
 from eval.sample import Sample
@@ -143,17 +143,17 @@ def test_names() -> None:
 
 def test_the_file_survives_a_torn_line_and_refuses_a_strange_one(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
-    Judgements(path).obtain("j", digest("a"), lambda: "line\u2028separator")
+    Judgements(path).obtain("j", content_key("a"), lambda: "line\u2028separator")
     with path.open("a") as file:
         file.write('{"judge": "j", "ke')
     again = Judgements(path)
-    assert again.obtain("j", digest("a"), lambda: "asked again") == "line\u2028separator"
-    again.obtain("j", digest("b"), lambda: "2")
-    assert Judgements(path).obtain("j", digest("b"), lambda: "asked again") == "2"
+    assert again.obtain("j", content_key("a"), lambda: "asked again") == "line\u2028separator"
+    again.obtain("j", content_key("b"), lambda: "2")
+    assert Judgements(path).obtain("j", content_key("b"), lambda: "asked again") == "2"
     path.write_text("{}\n")
     with pytest.raises(ValueError, match="line 1 is no judgement"):
         Judgements(path)
-    assert digest("a", "bc") != digest("ab", "c")
+    assert content_key("a", "bc") != content_key("ab", "c")
 
 
 def test_a_local_model(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import jiwer
 import numpy as np
 import pytest
 
-from eval.judges.judgements import Judgements, digest
+from eval.judges.judgements import Judgements, content_key
 from eval.judges.rules import Rules
 from eval.metrics import METRICS, cost_metrics, metric
 from eval.metrics.case import Case
@@ -95,7 +95,7 @@ def test_the_gap_between_writing_and_speech(tmp_path: Path) -> None:
     (tmp_path / "a.flac").write_bytes(recording)
     asked = case(tmp_path, "Paris", audio="a.flac")
     judge = asked.judgements.judge_of("pocketsphinx")
-    asked.judgements.obtain(judge, digest(recording), lambda: "parrots")
+    asked.judgements.obtain(judge, content_key(recording), lambda: "parrots")
     names = ("modality_gap", "modality_gap_wer", "own_wer", "spoken_wer")
     counts = {name: METRICS[name].measure(asked) for name in names}
     assert {name: count and count.numerator for name, count in counts.items()} == dict.fromkeys(counts, 1.0)

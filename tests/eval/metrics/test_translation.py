@@ -12,7 +12,7 @@ from eval.sample import Prediction, Sample  # noqa: E402
 from eval.scores.command import score  # noqa: E402
 from eval.scores.compare import compare  # noqa: E402
 from eval.scores.interval import difference, difference_of, interval_of  # noqa: E402
-from eval.scores.scores import Scores  # noqa: E402
+from eval.scores.scored_run import ScoredRun  # noqa: E402
 from tests.fixtures.hand_made_run import HandMadeRun  # noqa: E402
 
 RIGHT = [
@@ -46,7 +46,7 @@ def test_equal_to_sacrebleu(tmp_path: Path) -> None:
     assert figures["chrf"].signature.startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no")
     assert figures["bleu"].low < figures["bleu"].value < figures["bleu"].high
     assert figures["bleu"].macro != pytest.approx(figures["bleu"].value)
-    assert Scores.read(tmp_path).tasks["st"].metrics["bleu"] == figures["bleu"]
+    assert ScoredRun.read(tmp_path).tasks["st"].metrics["bleu"] == figures["bleu"]
 
 
 def test_several_references_and_chinese(tmp_path: Path) -> None:

@@ -138,10 +138,10 @@ def test_a_figure_outside_of_its_interval_is_drawn(tmp_path: Path) -> None:
 def test_a_full_page_says_so(tmp_path: Path) -> None:
     from eval.pages.page import page
     from eval.run.finished_run import FinishedRun
-    from eval.scores.scores import Scores
+    from eval.scores.scored_run import ScoredRun
 
     run = scored_run(tmp_path / "run")
-    text = page({"run": (FinishedRun.load(run), Scores.read(run))}, room=10)
+    text = page({"run": (FinishedRun.load(run), ScoredRun.read(run))}, room=10)
     assert "no room left on this page" in text and "0 recordings are on this page" in text and "<audio" not in text
 
 

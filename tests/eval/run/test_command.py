@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eval.adapters.adapter import Answer, Request, Unavailable
+from eval.adapters.adapter import Request, Response, Unavailable
 from eval.run.answering import generate
 from eval.run.command import check_able
 from eval.run.plan import Batch, Settings, batches, drawn
@@ -109,22 +109,22 @@ def test_a_model_that_fails_on_one_sample(larger: Path, tmp_path: Path) -> None:
 class Odd(FakeAdapter):
     """Answers `given` to everything."""
 
-    def __init__(self, given: list[Answer | Exception]) -> None:
+    def __init__(self, given: list[Response | Exception]) -> None:
         super().__init__()
         self.given = given
 
-    def answer(self, requests: Any) -> list[Answer | Exception]:
+    def answer(self, requests: Any) -> list[Response | Exception]:
         return self.given * len(requests)
 
 
 @pytest.mark.parametrize(
     "given,message",
     [
-        ([Answer(None, np.array([0.0, np.nan], np.float32), 16000)], "speech is no sequence of finite samples"),
-        ([Answer(None, np.zeros(0, np.float32), 16000)], "speech is no sequence of finite samples"),
-        ([Answer(None)], "the model said nothing"),
+        ([Response(None, np.array([0.0, np.nan], np.float32), 16000)], "speech is no sequence of finite samples"),
+        ([Response(None, np.zeros(0, np.float32), 16000)], "speech is no sequence of finite samples"),
+        ([Response(None)], "the model said nothing"),
         (
-            [Answer(None, np.ones(9, np.float32), 16000, pieces=((0.1, 8),))],
+            [Response(None, np.ones(9, np.float32), 16000, pieces=((0.1, 8),))],
             "pieces of speech hold 8 samples, the speech 9",
         ),
         ([ValueError("too long")], "ValueError: too long"),
@@ -147,7 +147,7 @@ def test_a_model_that_is_away_stops_the_run(bundle: Path, tmp_path: Path) -> Non
 class Away(FakeAdapter):
     """A server that is down."""
 
-    def answer(self, requests: Any) -> list[Answer | Exception]:
+    def answer(self, requests: Any) -> list[Response | Exception]:
         raise Unavailable("no route to the server")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from eval.sample import Sample
 from eval.scores.command import score
-from eval.scores.scores import Scores
+from eval.scores.scored_run import ScoredRun
 from eval.texts.normalization import normalize
 from tests.fixtures.hand_made_run import HandMadeRun, answer, recognition
 
@@ -123,7 +123,7 @@ def test_scores_are_written_whole_and_read_again(tmp_path: Path) -> None:
     recognition(tmp_path, SAID, {"a": "the cat", "b": None}, costs=costs, measured=measured)
     scores = score(tmp_path)
     first = (tmp_path / "scores.json").read_bytes()
-    assert Scores.read(tmp_path) == scores and score(tmp_path) == scores
+    assert ScoredRun.read(tmp_path) == scores and score(tmp_path) == scores
     assert (tmp_path / "scores.json").read_bytes() == first and not list(tmp_path.glob("*.partial"))
     assert scores.tasks["asr"].costs["tokens"].value == 12.5 and scores.tasks["asr"].costs["tokens"].n == 1
     assert scores.tasks["asr"].measured["real_time_factor"].value == 0.5

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from eval.scores.interval import difference, interval, mcnemar, ratio
 
@@ -89,6 +90,35 @@ def test_mcnemar_is_the_exact_binomial_test() -> None:
     assert mcnemar(9, 1) == pytest.approx(22 / 1024)
     first, second = np.array([0.0] * 9 + [1.0] * 3), np.array([1.0] * 9 + [0.0] + [1.0] * 2)
     assert difference((first, np.ones(12)), (second, np.ones(12))).p == mcnemar(9, 1)
+
+
+@pytest.mark.parametrize("samples", [10, 40])
+def test_exchanges_are_those_of_scipy(samples: int) -> None:
+    words = DRAW.integers(3, 30, samples).astype(float)
+    errors = DRAW.binomial(words.astype(int), [[0.3], [0.2]]).astype(float)
+    table = np.stack([np.concatenate(errors), np.tile(words, 2)])
+
+    def change(one: np.ndarray, other: np.ndarray, axis: int) -> np.ndarray:
+        first, second = (table[:, rows.astype(int)].sum(-1) for rows in (one, other))
+        return second[0] / second[1] - first[0] / first[1]
+
+    rows = np.arange(samples)
+    theirs = stats.permutation_test(
+        (rows, samples + rows), change, permutation_type="samples", vectorized=True, rng=np.random.default_rng(0)
+    )
+    found = difference((errors[0], words), (errors[1], words))
+    assert found.value == pytest.approx(theirs.statistic) and found.p == pytest.approx(theirs.pvalue, abs=0.02)
+
+
+def test_figures_are_those_of_earlier_versions() -> None:
+    """Draws and formulas did not change when scipy took them over."""
+    words = np.arange(1, 21.0)
+    first, second = words % 3, words % 4
+    found = difference((first, words), (second, words))
+    inside = interval(first, words)
+    assert (inside.low, inside.high) == pytest.approx((0.0643564, 0.1492537), abs=1e-6)
+    assert (found.interval.low, found.interval.high) == pytest.approx((-0.0193260, 0.1105903), abs=1e-6)
+    assert found.p == pytest.approx(0.2586741, abs=1e-6)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 7, 10, 36, 40, 100])

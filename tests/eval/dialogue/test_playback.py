@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from eval.dialogue.streaming import flux_at_joins, joins, play, seams
+from eval.dialogue.playback import flux_at_joins, joins, play, seams
 from eval.judges.judgements import Judgements
 from eval.metrics import MEASURED, METRICS
 from eval.metrics.case import Case

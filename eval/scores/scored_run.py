@@ -38,7 +38,7 @@ class TaskScores:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoredRun:
     """One run.
 
     Attributes:
@@ -54,7 +54,7 @@ class Scores:
     strays: int
 
     @classmethod
-    def read(cls, run: Path) -> "Scores":
+    def read(cls, run: Path) -> "ScoredRun":
         """The scores of a run folder.
 
         Raises:
