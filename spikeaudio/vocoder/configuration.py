@@ -141,7 +141,8 @@ class BigVGANConfig(PreTrainedConfig):
         num_mels: bands of the log-mel input.
         upsample_rates: samples per sample of each stage; their product is `hop_size`.
         upsample_kernel_sizes: kernels of the transposed convolutions, one per rate; kernel minus rate is even and not
-        negative. upsample_initial_channel: channels before the first stage; every stage halves them.
+            negative.
+        upsample_initial_channel: channels before the first stage; every stage halves them.
         resblock: "1", the one kind of block with two convolutions per dilation.
         resblock_kernel_sizes: odd kernel of each of a stage's parallel blocks.
         resblock_dilation_sizes: dilations of each of them.

@@ -52,7 +52,8 @@ class BlockConversion:
         stream: in front of the block.
         index: index of the block in the stream.
         settings: settings of the conversion; what was searched for is written into the `layer_neurons` of its
-        configuration. groups: names of the block's layers, one list for each input, in order of use.
+            configuration.
+        groups: names of the block's layers, one list for each input, in order of use.
         dense: stream of the dense blocks, in front of the block, for weights that train; None: they do not.
     """
 
