@@ -210,7 +210,7 @@ class Answering:
 
     @property
     def _text(self) -> str:
-        return self.speaker.generator.processor.text_of(self._said.text_ids)
+        return self.speaker.generator.processor.text_of(torch.as_tensor(self._said.text_ids))
 
     @property
     def _text_ended(self) -> bool:
