@@ -72,7 +72,7 @@ class Conversation:
         self._session = self._new_session()
 
     def __len__(self) -> int:
-        """Number of past turns that it remembers."""
+        """Number of past turns that the next answer is shown, if they fit."""
         return len(self._past)
 
     def say(self, text: str | None = None, audio: Audio | None = None, **generation: Any) -> Reply:
@@ -128,11 +128,8 @@ class Conversation:
             raise ValueError("there is nothing to answer: expected a text or a recording")
         prompt, mode = self.speaker.prompt([{"role": "user", "content": content}], self.sampling_rate)
         asked, features = self._read(prompt)
-        past = self._shown(len(asked))
-        if len(past) < len(self._past):  # positions shift when turns are forgotten
-            self._past = past
-            self._session = self._new_session()
-        new = self._feed([part for turn in past for part in (turn.asked, turn.said)] + [asked], features)
+        self._make_room(len(asked))
+        new = self._feed([part for turn in self._past for part in (turn.asked, turn.said)] + [asked], features)
         return asked, features, Answering(self.speaker, new, mode, self._session, **{**self.generation, **generation})
 
     def _read(self, prompt: BatchFeature) -> tuple[PromptStreams, Tensor | None]:
@@ -145,14 +142,13 @@ class Conversation:
         heard = torch.zeros_like(text, dtype=torch.bool) if mask is None else mask[0].bool()
         return PromptStreams(text.cpu(), audio.cpu(), heard.cpu()), inputs.get("audio_features")
 
-    def _shown(self, asked: int) -> list[_Turn]:
-        """The past turns that go before a turn of `asked` positions."""
+    def _make_room(self, asked: int) -> None:
+        """Forget the oldest turns until one of `asked` positions and its answer fit."""
         limit = self.speaker.generator.model.config.max_position_embeddings
-        kept = self._past if self.memory is None else self._past[len(self._past) - min(self.memory, len(self._past)) :]
-        kept = list(kept)
-        while kept and asked + sum(len(t.asked) + len(t.said) for t in kept) > limit - limit // _ANSWER_SHARE:
-            del kept[0]
-        return kept
+        most = limit - limit // _ANSWER_SHARE - asked
+        while self._past and sum(len(turn.asked) + len(turn.said) for turn in self._past) > most:
+            del self._past[0]
+            self._session = self._new_session()
 
     def _feed(self, parts: list[PromptStreams], features: Tensor | None) -> BatchFeature:
         """What the session has not seen of a conversation, once it has forgotten what is not part of that."""
@@ -174,6 +170,9 @@ class Conversation:
     def _remember(self, asked: PromptStreams, features: Tensor | None, answering: Answering) -> None:
         layout = self.speaker.generator.processor.layout
         self._past.append(_Turn(asked, features, layout.past_answer(answering.past)))
+        if self.memory is not None and len(self._past) > self.memory:
+            del self._past[: len(self._past) - self.memory]
+            self._session = self._new_session()  # positions shift when turns are forgotten
 
     def _new_session(self) -> Session:
         model = self.speaker.generator.model
