@@ -196,8 +196,8 @@ def test_text_to_audio_reads_sentences_as_the_facade_does(tiny_checkpoint: Path,
     np.testing.assert_array_equal(speak(text, generate_kwargs=options)["audio"], expected)
     np.testing.assert_array_equal(speak(text, forward_params=options)["audio"], expected)
     batched = speak([text, "hello"], batch_size=2, generate_kwargs=options)
-    np.testing.assert_array_equal(batched["audio"][0], expected)
-    np.testing.assert_array_equal(batched["audio"][1], facade.speak("hello", **options).wav.numpy())
+    np.testing.assert_array_equal(batched[0]["audio"], expected)
+    np.testing.assert_array_equal(batched[1]["audio"], facade.speak("hello", **options).wav.numpy())
 
 
 def test_any_to_any_pipeline(tiny_checkpoint: Path, messages: Any, wav: np.ndarray, facade: SpikeAudio) -> None:

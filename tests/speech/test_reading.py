@@ -151,8 +151,8 @@ def test_readme_sentences_are_right(trained: SpikeAudio, caplog: pytest.LogCaptu
 
 @pytest.mark.slow
 def test_doubtful_speech_is_said(trained: SpikeAudio, caplog: pytest.LogCaptureFixture) -> None:
-    """A sentence that this model never learnt to say."""
+    """A word that this model never learnt to say."""
     with caplog.at_level(logging.WARNING):
-        speech = trained.speak("pneumonia weakens elderly jaguars")
+        speech = trained.speak("pneumonia")
     assert speech.score is not None and speech.score < 0.6
     assert "pneumonia" in caplog.text and "may be wrong" in caplog.text
