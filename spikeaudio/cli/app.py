@@ -170,12 +170,15 @@ def profile(
     plot: Annotated[Path | None, typer.Option(help="Also draw the spikes over time (.png).")] = None,
 ) -> None:
     """Operations, bytes and modelled energy of one transcription, layer by layer."""
-    from spikeaudio.neuromorphic.profile import draw, rows
+    from spikeaudio.neuromorphic.profile import check_spikes, draw, rows
     from spikeaudio.neuromorphic.profile import profile as profiled
 
     if plot is not None:
         _check_output(plot)
-    result = profiled(_load(model), audio)
+    spike_audio = _load(model)
+    if plot is not None:
+        check_spikes(spike_audio)
+    result = profiled(spike_audio, audio)
     if as_json:
         typer.echo(json.dumps({"text": result.text, "audio_seconds": result.audio_seconds, **result.figures}))
     else:
