@@ -100,52 +100,69 @@ def report(
     total = count.total
     if tokens < 1 or not (total.calls or count.dense_layers):
         raise ValueError(f"nothing was counted: {tokens} tokens, {total.calls} calls of spiking layers")
-    dense = sum((layer.dense_operations for layer in count.dense_layers.values()), 0)
+    dense = _dense_operations(count)
+    per_token = {name: number / tokens for name, number in _operations(count).items()}
     attention = count.total_attention
-    dense_attention = count.attention_operations - attention.dense_operations
-    parameters, zeros, hidden = 0, 0, 0  # hidden: weights that share a byte with another
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            weight = module.codes() if isinstance(module, PackedSpikingLinear) else module.weight
-            hidden += weight.numel() - module.weight.numel()
-            parameters, zeros = parameters + weight.numel(), zeros + int((weight == 0).sum())
-    tensors = {tensor.data_ptr(): tensor for tensor in (*model.parameters(), *model.buffers())}.values()
+    unspiking = dense + count.attention_operations - attention.dense_operations
+    picojoules = compute_energy(total + attention, table, unspiking)
+    moved = per_token["weight_bytes"] + per_token["cache_bytes"]
     out: dict[str, Any] = {
-        "ParameterCount": sum(p.numel() for p in model.parameters()) + hidden,
-        "Footprint": sum(t.numel() * t.element_size() for t in tensors),
-        "ConnectionSparsity": round(zeros / max(1, parameters), 4),
+        **_size(model),
         "ActivationSparsity": round(total.silent_share, 4),
         "SynapticOperations": {
             "Effective_MACs": (total.graded_operations - total.ternary_operations + dense) / tokens,
             "Effective_ACs": total.ternary_operations / tokens,
             "Dense": (total.dense_operations + dense) / tokens,
         },
-        "per_token": {
-            "unary_events": total.unary_events / tokens,
-            "bit_events": total.bit_events / tokens,
-            "graded_events": total.graded_events / tokens,
-            "unary_operations": total.unary_operations / tokens,
-            "bit_operations": total.bit_operations / tokens,
-            "graded_operations": total.graded_operations / tokens,
-            "dense_layer_operations": dense / tokens,
-            "attention_operations": count.attention_operations / tokens,
-            "attention_unary_operations": attention.unary_operations / tokens,
-            "attention_bit_operations": attention.bit_operations / tokens,
-            "attention_graded_operations": attention.graded_operations / tokens,
-            "correction_operations": total.correction_operations / tokens,
-            "dequantization_operations": total.dequantization_operations / tokens,
-            "weight_bytes": (total.weight_bytes + sum(d.weight_bytes for d in count.dense_layers.values())) / tokens,
-            "cache_bytes": count.cache_bytes / tokens,
-        },
+        "per_token": per_token,
         "unary_rate": round(total.unary_rate, 4),
         "energy_table": table.name,
-        "compute_picojoules_per_token": {
-            name: picojoules / tokens
-            for name, picojoules in compute_energy(total + attention, table, dense + dense_attention).items()
-        },
+        "compute_picojoules_per_token": {name: energy / tokens for name, energy in picojoules.items()},
+        "memory_picojoules_per_token": {"dram": moved * table.dram_byte, "on_chip": moved * table.on_chip_byte},
     }
-    moved = out["per_token"]["weight_bytes"] + out["per_token"]["cache_bytes"]
-    out["memory_picojoules_per_token"] = {"dram": moved * table.dram_byte, "on_chip": moved * table.on_chip_byte}
     if audio_seconds:
-        out["per_audio_second"] = {key: value * tokens / audio_seconds for key, value in out["per_token"].items()}
+        out["per_audio_second"] = {key: value * tokens / audio_seconds for key, value in per_token.items()}
     return out
+
+
+def _dense_operations(count: ModelCount) -> int:
+    """MACs of the layers that do not spike."""
+    return sum((layer.dense_operations for layer in count.dense_layers.values()), 0)
+
+
+def _operations(count: ModelCount) -> dict[str, int]:
+    """Events, operations and bytes of all tokens together, by the names of a report."""
+    total, attention = count.total, count.total_attention
+    return {
+        "unary_events": total.unary_events,
+        "bit_events": total.bit_events,
+        "graded_events": total.graded_events,
+        "unary_operations": total.unary_operations,
+        "bit_operations": total.bit_operations,
+        "graded_operations": total.graded_operations,
+        "dense_layer_operations": _dense_operations(count),
+        "attention_operations": count.attention_operations,
+        "attention_unary_operations": attention.unary_operations,
+        "attention_bit_operations": attention.bit_operations,
+        "attention_graded_operations": attention.graded_operations,
+        "correction_operations": total.correction_operations,
+        "dequantization_operations": total.dequantization_operations,
+        "weight_bytes": total.weight_bytes + sum(layer.weight_bytes for layer in count.dense_layers.values()),
+        "cache_bytes": count.cache_bytes,
+    }
+
+
+def _size(model: nn.Module) -> dict[str, Any]:
+    """Parameters, bytes and the share of weights that are zero."""
+    weights, zeros, hidden = 0, 0, 0  # hidden: weights that share a byte with another
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            weight = module.codes() if isinstance(module, PackedSpikingLinear) else module.weight
+            hidden += weight.numel() - module.weight.numel()
+            weights, zeros = weights + weight.numel(), zeros + int((weight == 0).sum())
+    tensors = {tensor.data_ptr(): tensor for tensor in (*model.parameters(), *model.buffers())}.values()
+    return {
+        "ParameterCount": sum(p.numel() for p in model.parameters()) + hidden,
+        "Footprint": sum(t.numel() * t.element_size() for t in tensors),
+        "ConnectionSparsity": round(zeros / max(1, weights), 4),
+    }

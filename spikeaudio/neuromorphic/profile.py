@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from spikeaudio.audio.files import load_audio
+from spikeaudio.audio.segmentation import split_at_pauses
 from spikeaudio.neuromorphic.energy import report
 from spikeaudio.pipeline import SpikeAudio
 from spikeaudio.spiking.conversion import spiking_layers
@@ -51,16 +52,26 @@ def profile(model: SpikeAudio, audio: str | Path) -> Profile:
 
     Args:
         model: a spiking or a dense checkpoint that hears.
-        audio: path of the recording.
+        audio: path of the recording. A long one is heard piece by piece, so that nothing counted is padding.
 
     Raises:
         ValueError: the recording or the checkpoint is at fault.
         OSError: the recording cannot be read.
+
+    Example:
+        >>> from spikeaudio import SpikeAudio
+        >>> from spikeaudio.neuromorphic.profile import profile
+        >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny-w4a4")
+        >>> result = profile(model, "spikeaudio/samples/question.wav")
+        >>> result.text
+        'what is the capital of england'
     """
     wav = load_audio(audio, _HEARING_HZ)
     network: Any = model.model
+    pieces = split_at_pauses(wav, _HEARING_HZ, model.processor.piece_seconds)
     with counting(network) as count, _watched(network) as (spikes, positions), torch.no_grad():
-        text = str(model.transcribe(wav, _HEARING_HZ))
+        texts = [str(model.transcribe(piece, _HEARING_HZ)) for piece in pieces]
+    text = " ".join(filter(None, texts))
     seconds, tokens = len(wav) / _HEARING_HZ, sum(positions)
     if not tokens:
         raise ValueError(f"{audio}: nothing in it was worth transcribing, so there is nothing to count")
@@ -113,14 +124,18 @@ def rows(result: Profile) -> list[tuple[str, ...]]:
     return out
 
 
-def draw(result: Profile, path: Path) -> None:
-    """One PNG: spikes per input by layer and token.
+def check_spikes(model: SpikeAudio) -> None:
+    """Refuse, before any work, a model that leaves `draw` nothing to draw.
 
     Raises:
         ValueError: the model does not spike.
     """
-    if not result.spikes:
+    if not any(True for _ in spiking_layers(model.model)):
         raise ValueError("the checkpoint does not spike: there are no spikes to draw")
+
+
+def draw(result: Profile, path: Path) -> None:
+    """One PNG: spikes per input by layer and token, of a model that spikes."""
     width = max(len(rates) for rates in result.spikes.values())
     grid = torch.full((len(result.spikes), width), float("nan"))
     for row, rates in zip(grid, result.spikes.values(), strict=True):

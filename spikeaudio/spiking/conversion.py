@@ -33,6 +33,15 @@ def to_spiking(model: nn.Module, config: GIFConfig) -> int:
 
     Raises:
         ValueError: the model has no such layer, or spikes already.
+
+    Example:
+        >>> from transformers import Qwen2Config, Qwen2ForCausalLM
+        >>> from spikeaudio import GIFConfig
+        >>> from spikeaudio.spiking.conversion import to_spiking
+        >>> sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 40}
+        >>> model = Qwen2ForCausalLM(Qwen2Config(num_attention_heads=4, num_key_value_heads=2, **sizes))
+        >>> to_spiking(model, GIFConfig())
+        14
     """
     if any(True for _ in spiking_layers(model)):
         raise ValueError("the model spikes already: start from the dense one")
@@ -109,6 +118,14 @@ def keep_unpacked(model: nn.Module) -> None:
 
     For models whose weights fit in memory several times over (`unpacked_bytes`). Checkpoints stay packed, copies of the
     model begin packed; what changed or moved is unpacked again (see `spikeaudio.spiking.layers.operand`).
+
+    Example:
+        >>> from spikeaudio import SpikeAudioForConditionalGeneration
+        >>> from spikeaudio.spiking.conversion import keep_unpacked, unpacked_bytes
+        >>> model = SpikeAudioForConditionalGeneration.from_pretrained("checkpoints/spikeaudio-tiny-w4a4")
+        >>> unpacked_bytes(model) // 2**20
+        12
+        >>> keep_unpacked(model)
     """
     for _, layer in spiking_layers(model):
         if isinstance(layer, PackedSpikingLinear):

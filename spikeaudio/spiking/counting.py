@@ -77,7 +77,7 @@ class ModelCount:
     layers: dict[str, LayerCount] = field(default_factory=dict)
     dense_layers: dict[str, LayerCount] = field(default_factory=dict)
     attention: dict[str, LayerCount] = field(default_factory=dict)  # where it spikes: queries and attention weights
-    attention_operations: int = 0  # MACs of QK^T and PV over the positions that the causal mask leaves, spiking or not
+    attention_operations: int = 0  # MACs of QK^T and PV over the positions that a causal mask leaves, spiking or not
     cache_bytes: int = 0  # keys and values read
 
     @property
@@ -167,8 +167,11 @@ class _AttentionCounter:
             past = cache.get_seq_length(module.layer_idx) - new  # this call's keys are in it already
         config: Any = module.config
         head_dim: Any = module.head_dim
-        pairs = new * past + new * (new + 1) // 2
+        causal = getattr(module, "is_causal", True)
+        pairs = new * past + new * (new + 1) // 2 if causal else new * new
         self._count.attention_operations += 2 * rows * config.num_attention_heads * head_dim * pairs
+        if not causal:  # an encoder keeps nothing
+            return
         layer = cache.layers[module.layer_idx] if cache is not None else None
         if isinstance(layer, SpikingCacheLayer):
             self._count.cache_bytes += layer.num_bytes
@@ -213,9 +216,14 @@ class _SpikingAttentionCounter:
 def counting(model: nn.Module) -> Iterator[ModelCount]:
     """Count everything that linear layers and attention of `model` do inside the block.
 
-        with counting(model) as count:
-            model.generate(...)
-        rate, silent = count.total.unary_rate, count.total.silent_share
+    Example:
+        >>> from spikeaudio import SpikeAudio
+        >>> from spikeaudio.spiking.counting import counting
+        >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny-w4a4")
+        >>> with counting(model.model) as count:
+        ...     text = model.transcribe("spikeaudio/samples/question.wav")
+        >>> len(count.layers), 1.5 < count.total.unary_rate < 2.5
+        (49, True)
 
     Padding is counted like any token: count one row at a time where it matters. Neurons run a second time for it, so
     the block takes longer than the plain run.

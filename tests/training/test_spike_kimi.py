@@ -17,6 +17,7 @@ from spikeaudio.spiking.layers.linear import PackedSpikingLinear
 from spikeaudio.spiking.preparation.calibration import calibrate
 from spikeaudio.spiking.preparation.conversion_report import ConversionReport
 from spikeaudio.spiking.preparation.settings import ConversionSettings
+from spikeaudio.spiking.preparation.stacks import stacks_of
 from spikeaudio.spiking.preset import preset
 from tests.fixtures.published_folder import write_published
 
@@ -103,6 +104,12 @@ def test_it_spikes_is_saved_reloaded_and_generates(kimi: Path, tmp_path: Path, m
     with torch.no_grad(), counting(again) as count:
         out = again.generate(**inputs[0], max_new_tokens=4)
     assert out.shape[1] > 12 and count.total.unary_events > 0
+    encoder = model.config.audio_encoder_config
+    with counting(again) as heard, torch.no_grad():
+        again.model.encode_audio(inputs[0]["input_features"], inputs[0]["input_features_mask"])
+    positions = encoder.max_source_positions  # every one sees all of them: 2 rows, 2 products
+    assert heard.attention_operations == encoder.encoder_layers * 2 * 2 * encoder.d_model * positions**2
+    assert heard.cache_bytes == 0
     if inside:
         assert all(count.layers[name].unary_events > 0 for name in inside)
 
@@ -110,14 +117,22 @@ def test_it_spikes_is_saved_reloaded_and_generates(kimi: Path, tmp_path: Path, m
 def test_attention_spikes_in_the_decoder_alone(kimi: Path, tmp_path: Path) -> None:
     model = load(kimi)
     inputs = batches(model)
-    try:
-        calibrate(model, inputs, ConversionSettings(preset("w4a4kv4"), "round"))
-    except ValueError as error:  # heads of this fixture's size
-        pytest.skip(str(error))
+    calibrate(model, inputs, ConversionSettings(preset("w4a4kv4"), "round"))
     model.save_pretrained(tmp_path)
     again = load(tmp_path)
     assert again.model.audio_encoder.config._attn_implementation != "spiking"
     assert torch.equal(logits(again, inputs[0]), logits(model, inputs[0]))
+
+
+def test_padding_of_a_piece_does_not_calibrate(kimi: Path) -> None:
+    model = load(kimi)
+    encoder, decoder = stacks_of(model, GIFConfig(**EVERYWHERE))
+    assert not encoder.decoder and decoder.decoder
+    stream = encoder.stream(model, batches(model))
+    assert len(stream) == 2, "what nobody hears says nothing about the encoder"
+    tokens: list[int] = []
+    stream.observe(0, {model.model.audio_encoder.layers[0].fc1: lambda x, y: tokens.append(len(x))})
+    assert tokens == [2 * 20] * 2  # of two rows, 40 frames of 10 ms each
 
 
 def test_blocks_of_the_encoder_learn_and_resume(kimi: Path, tmp_path: Path) -> None:
