@@ -44,7 +44,7 @@ class SpikeAudio(JoinedCheckpoint):
         >>> model.transcribe("spikeaudio/samples/question.wav")
         'what is the capital of england'
         >>> model.ask("spikeaudio/samples/instrument.wav", "which instrument is this")
-        'drum'
+        'flute'
     """
 
     @property
@@ -123,6 +123,12 @@ class SpikeAudio(JoinedCheckpoint):
         Raises:
             FileNotFoundError: no such file.
             ValueError: a bad recording or question, a recording that is too long, or a checkpoint that cannot hear.
+
+        Example:
+            >>> from spikeaudio import SpikeAudio
+            >>> model = SpikeAudio.from_pretrained("spikeaudio-tiny")
+            >>> model.ask("spikeaudio/samples/instrument.wav", "which instrument is this")
+            'flute'
         """
         prompt = self.processor(question, audio, sampling_rate=sampling_rate)
         output, length = self._generator(prompt, "text", **generation)

@@ -1,5 +1,6 @@
 """Lint, format, types and the tested set of versions: `uv run pytest` runs every gate."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# What the project promises to be built with; each may serve eval/ and the recipes instead of the package.
+PROMISED = {"accelerate", "datasets", "librosa", "torch", "torchaudio", "transformers", "vocos"}
 
 
 def run(*arguments: str) -> str:
@@ -37,3 +41,20 @@ def test_pip_and_uv_read_the_same_pins() -> None:
     uv = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]["constraint-dependencies"]
     assert pins == uv
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin) for pin in pins), "names and versions only"
+
+
+def test_what_is_required_is_what_the_package_imports() -> None:
+    """A package that nothing imports would be installed for nothing; one that is not required would be missing."""
+    imported = set()
+    for file in (ROOT / "spikeaudio").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                imported.add(node.module.partition(".")[0])
+    imported -= {*sys.stdlib_module_names, "spikeaudio"}
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[^A-Za-z0-9-]", requirement)[0] for requirement in wanted}
+    required = {{"pyyaml": "yaml"}.get(name, name.replace("-", "_")) for name in names}
+    assert imported <= required, imported - required
+    assert required - imported <= PROMISED, required - imported - PROMISED

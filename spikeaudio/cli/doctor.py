@@ -8,8 +8,8 @@ import torch
 
 from spikeaudio.checkpoint import DETOKENIZER, SPEECH_TOKENIZER, VOCODER, missing_parts
 
-_REQUIRED = ("spikeaudio", "torch", "torchaudio", "transformers", "accelerate", "datasets", "peft", "vocos", "numpy")
-_OPTIONAL = {"jiwer": "eval", "pocketsphinx": "eval", "mido": "corpus"}
+_REQUIRED = ("spikeaudio", "torch", "torchaudio", "transformers", "accelerate", "datasets", "librosa", "vocos", "numpy")
+_OPTIONAL = {"peft": "lora", "jiwer": "eval", "pocketsphinx": "eval", "mido": "corpus"}
 _PARTS = {SPEECH_TOKENIZER: "to hear", DETOKENIZER: "to speak", VOCODER: "to speak"}
 
 

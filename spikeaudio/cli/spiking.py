@@ -17,12 +17,15 @@ def profile(
     plot: Annotated[Path | None, typer.Option(help="Also draw the spikes over time (.png).")] = None,
 ) -> None:
     """Count operations, bytes and modelled energy of one transcription, layer by layer."""
-    from spikeaudio.neuromorphic.profile import draw, rows
+    from spikeaudio.neuromorphic.profile import check_spikes, draw, rows
     from spikeaudio.neuromorphic.profile import profile as profiled
 
     if plot is not None and (plot.suffix != ".png" or not plot.parent.is_dir()):
         raise ValueError(f"--plot must be a .png file in a folder that exists, got {plot}")
-    result = profiled(load(model), audio)
+    spike_audio = load(model)
+    if plot is not None:
+        check_spikes(spike_audio)
+    result = profiled(spike_audio, audio)
     if as_json:
         print_json({"text": result.text, "audio_seconds": result.audio_seconds, **result.figures})
     else:

@@ -53,7 +53,7 @@ class _Postponed(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         spec = self.__spec__
         assert spec is not None and spec.loader is not None and spec.submodule_search_locations is not None
-        self.__class__ = ModuleType  # type: ignore[assignment]
+        self.__class__ = ModuleType  # type: ignore[assignment]  # from now on a module like any other
         self.__path__ = spec.submodule_search_locations
         spec.loader.exec_module(self)  # its names take the place of the given ones
         return getattr(self, name)

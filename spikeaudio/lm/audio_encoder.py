@@ -30,6 +30,15 @@ class WhisperFeatureEncoder(WhisperEncoder):
     """transformers' Whisper encoder with its output stacked to the token rate; a `FeatureEncoder`.
 
     Reads Whisper folders as published, too (keys ``model.encoder.*``; the decoder is ignored).
+
+    Example:
+        >>> import torch
+        >>> from transformers import WhisperConfig
+        >>> from spikeaudio import WhisperFeatureEncoder
+        >>> sizes = {"d_model": 8, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 16}
+        >>> encoder = WhisperFeatureEncoder(WhisperConfig(**sizes, num_mel_bins=16))
+        >>> encoder.features(torch.randn(1, 1, 16, 3000)).shape  # 30 s: 375 features of 4 frames
+        torch.Size([1, 375, 32])
     """
 
     config_class: ClassVar[type[PreTrainedConfig]] = WhisperConfig

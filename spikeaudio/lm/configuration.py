@@ -74,6 +74,12 @@ class SpikeAudioConfig(Qwen2Config):
 
     Raises:
         ValueError: an unknown key (the message lists the valid ones), a size or an id outside its range.
+
+    Example:
+        >>> from spikeaudio import SpikeAudioConfig
+        >>> config = SpikeAudioConfig.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> config.num_hidden_layers, config.num_audio_layers, config.audio_delay
+        (5, 2, 6)
     """
 
     model_type = "spikeaudio"

@@ -96,7 +96,15 @@ class SpikeAudioPreTrainedModel(PreTrainedModel):
 
 
 class SpikeAudioModel(SpikeAudioPreTrainedModel):
-    """Both stacks without their heads. See :class:`SpikeAudioForConditionalGeneration` for the arguments."""
+    """Both stacks without their heads. See :class:`SpikeAudioForConditionalGeneration` for the arguments.
+
+    Example:
+        >>> import torch
+        >>> from spikeaudio import SpikeAudioModel
+        >>> model = SpikeAudioModel.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> model(torch.tensor([[5, 6, 7]])).audio_hidden_state.shape
+        torch.Size([1, 3, 192])
+    """
 
     def __init__(self, config: SpikeAudioConfig) -> None:
         super().__init__(config)
@@ -266,6 +274,15 @@ class SpikeAudioForConditionalGeneration(SpikeAudioPreTrainedModel, SpikeAudioGe
         logits_to_keep: as in transformers, positions from the end whose logits are returned (0: all).
 
     Raises ValueError on ids outside the vocabulary, streams of unequal shape, features that do not fit their mask.
+
+    Example:
+        >>> from spikeaudio import SpikeAudioForConditionalGeneration, SpikeAudioProcessor
+        >>> model = SpikeAudioForConditionalGeneration.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> processor = SpikeAudioProcessor.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> prompt = processor("what is the capital of england").to(model.device, dtype=model.dtype)
+        >>> ids = model.generate(**prompt, generation_mode="text", max_new_tokens=40)
+        >>> processor.decode_answer(ids[0, prompt["input_ids"].shape[1] :]).text
+        'the capital of england is london'
     """
 
     _tied_weights_keys: dict[str, str] = {}  # noqa: RUF012

@@ -120,7 +120,17 @@ class JoinedCheckpoint:
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write the whole checkpoint; loading it gives the same weights, bit for bit."""
+        """Write the whole checkpoint; loading it gives the same weights, bit for bit.
+
+        Example:
+            >>> import tempfile
+            >>> from spikeaudio import SpikeAudio
+            >>> model = SpikeAudio.from_pretrained("spikeaudio-tiny")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     model.save_pretrained(folder)
+            ...     SpikeAudio.from_pretrained(folder).transcribe("spikeaudio/samples/sum.wav")
+            'how much is nine times three'
+        """
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
         if self._decoder is not None:

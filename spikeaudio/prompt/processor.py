@@ -65,6 +65,13 @@ class SpikeAudioProcessor(AnswerDecoding, ProcessorMixin):
 
     Raises:
         ValueError: the layout is missing or not complete.
+
+    Example:
+        >>> from spikeaudio import SpikeAudioProcessor
+        >>> processor = SpikeAudioProcessor.from_pretrained("checkpoints/spikeaudio-tiny")
+        >>> prompt = processor("what is said", "spikeaudio/samples/question.wav")
+        >>> prompt["input_ids"].shape == prompt["audio_input_ids"].shape
+        True
     """
 
     def __init__(

@@ -38,6 +38,11 @@ class WhisperVQConfig(WhisperConfig):
     Raises:
         ValueError: for an unknown key (the message lists our own ones and those with a similar name), or if positions,
             sizes or kinds contradict each other.
+
+    Example:
+        >>> from spikeaudio import WhisperVQConfig
+        >>> WhisperVQConfig.from_pretrained("checkpoints/spikeaudio-tiny/speech_tokenizer").quantize_vocab_size
+        2048
     """
 
     model_type = "spikeaudio_whisper_vq"

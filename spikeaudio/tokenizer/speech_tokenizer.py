@@ -46,6 +46,14 @@ class SpeechTokenizer:
     Args:
         feature_extractor: log-mel of 16 kHz clips.
         encoder: log-mel to codes; its device and dtype are used.
+
+    Example:
+        >>> import torch
+        >>> from spikeaudio import SpeechTokenizer
+        >>> tokenizer = SpeechTokenizer.from_pretrained("checkpoints/spikeaudio-tiny/speech_tokenizer")
+        >>> [tokens] = tokenizer.encode([torch.zeros(16000)])  # 1 s at 16 kHz
+        >>> tokens.codes.shape, tokens.features.shape  # 12.5 per second
+        (torch.Size([13]), torch.Size([13, 256]))
     """
 
     sampling_rate = 16000

@@ -90,6 +90,15 @@ class WhisperVQEncoder(PreTrainedModel):
 
     Args:
         config: sizes and positions.
+
+    Example:
+        >>> import torch
+        >>> from spikeaudio import WhisperVQEncoder
+        >>> folder = "checkpoints/spikeaudio-tiny/speech_tokenizer"
+        >>> encoder = WhisperVQEncoder.from_pretrained(folder, dtype=torch.float32)
+        >>> output = encoder(torch.zeros(1, 80, 80), torch.ones(1, 80))  # log-mel of 0.8 s
+        >>> output.codes.shape
+        torch.Size([1, 10])
     """
 
     config: WhisperVQConfig
