@@ -11,14 +11,21 @@ on the Hugging Face hub. A folder on this machine wins over everything else.
 Each of the four loads alone. Loading one here turns the many ways in which a file can be broken into one sentence.
 """
 
+import inspect
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import CodeType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetensors import SafetensorError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
 
 SPEECH_TOKENIZER = "speech_tokenizer"
 DETOKENIZER = "detokenizer"
@@ -141,6 +148,64 @@ def load_part(load: Callable[[Path], Part], folder: Path) -> Part:
         raise ValueError(f"{folder} cannot be loaded: {_first_line(error)}") from error
     except RuntimeError as error:
         raise ValueError(f"the weights in {folder} do not fit its config.json: {_first_line(error)}") from error
+
+
+def refuse_unknown_keys(config: "PreTrainedConfig", keys: Mapping[str, Any], more: Iterable[str] = ()) -> None:
+    """Refuse keys of a configuration that nobody knows: typing errors, mostly.
+
+    Known are the fields of its class, `more`, and whatever transformers itself passes to a configuration or writes
+    into its file: a key that a later release adds does not make our checkpoints unloadable.
+
+    Args:
+        config: the configuration that is being made.
+        keys: what its constructor was given beside its fields.
+        more: names that are known beside those of the class.
+
+    Raises:
+        ValueError: a key is unknown; the message lists those that are meant, or all of our own.
+    """
+    from transformers import PreTrainedConfig
+
+    known = {field.name for field in fields(config)} | set(config.attribute_map) | set(more)
+    unknown = sorted(key for key in keys if key not in known | transformers_keys() and not key.startswith("_"))
+    if unknown:
+        inherited = {field.name for field in fields(PreTrainedConfig)}
+        close = sorted({match for key in unknown for match in get_close_matches(key, known)})
+        raise ValueError(
+            f"unknown keys {unknown} for {type(config).__name__}; {f'close to {close}; ' if close else ''}"
+            f"valid keys are {sorted(known - inherited)}"
+        )
+
+
+@cache
+def transformers_keys() -> frozenset[str]:
+    """Names that transformers itself passes to a configuration, or writes into its file.
+
+    They stand in its code alone, under no list: attributes of the base class, arguments that its docstring names, and
+    names that its methods with ``**kwargs`` look for, or its ``to_dict`` and ``to_json_string`` write.
+    """
+    from transformers import PreTrainedConfig
+
+    names = {*dir(PreTrainedConfig), *vars(PreTrainedConfig()), "auto_map"}  # the last one is written for remote code
+    names.update(re.findall(r"^\s+(\w+) \(`", PreTrainedConfig.__doc__ or "", re.MULTILINE))
+    for kind in PreTrainedConfig.__mro__:
+        for member in vars(kind).values():
+            function = inspect.unwrap(getattr(member, "__func__", member))
+            code = getattr(function, "__code__", None)
+            if isinstance(code, CodeType) and (
+                code.co_flags & inspect.CO_VARKEYWORDS or code.co_name.startswith("to_")
+            ):
+                names.update(_names_in(code.co_consts))
+    return frozenset(names)
+
+
+def _names_in(constants: Iterable[Any]) -> Iterator[str]:
+    """Strings among the constants of a function that could be names."""
+    for constant in constants:
+        if isinstance(constant, str) and constant.isidentifier():
+            yield constant
+        elif isinstance(constant, tuple):
+            yield from _names_in(constant)
 
 
 def _first_line(error: Exception) -> str:

@@ -6,12 +6,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.utils.type_validators import interval, positive_int_field
 
-_LIBRARY_KEYS = frozenset(
-    "_attn_implementation _commit_hash _experts_implementation _name_or_path attn_implementation auto_map "
-    "experts_implementation model_type name_or_path num_labels output_attentions "
-    "quantization_config torch_dtype".split()
-)
-"""Keys that transformers itself passes or stores and that are no fields of `PreTrainedConfig`."""
+from spikeaudio.checkpoint import refuse_unknown_keys
 
 
 @strict
@@ -75,10 +70,7 @@ class DetokenizerConfig(PreTrainedConfig):
     initializer_range: float = interval(min=0.0)(default=0.02)
 
     def __post_init__(self, **kwargs: Any) -> None:
-        fields = set(type(self).__dataclass_fields__)
-        if unknown := sorted(set(kwargs) - _LIBRARY_KEYS - fields):
-            own = sorted(fields - set(PreTrainedConfig.__dataclass_fields__))
-            raise ValueError(f"unknown key(s) {unknown} for {type(self).__name__}; valid keys: {', '.join(own)}")
+        refuse_unknown_keys(self, kwargs)
         super().__post_init__(**kwargs)
 
     def validate_architecture(self) -> None:

@@ -1,7 +1,7 @@
 """Architecture of the two-stream language model, as one flat Hugging Face config.
 
-The model is a Qwen2 decoder (the trunk) with a second, short stack of Qwen2 layers (the audio branch)
-that starts from the residual stream after one of the trunk's layers. One id space serves both streams:
+The model is a Qwen2 decoder, or one of another family (the trunk), with a second, short stack of such layers (the audio
+branch) that starts from the residual stream after one of the trunk's layers. One id space serves both streams:
 
     [0 ........ text ids ........ specials ........][audio_token_offset ... + num_audio_codes)
 
@@ -11,46 +11,26 @@ is ``audio_branch_layer``, ``kimia_mimo_audiodelaytokens`` is ``audio_delay``.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig, Qwen2Config
 
+from spikeaudio.checkpoint import refuse_unknown_keys
+from spikeaudio.lm.backbone import family_values
 from spikeaudio.lm.feature_encoder import encoder_config, feature_encoder
-
-# What transformers itself passes through a config beside its declared fields: spellings of other releases,
-# attributes of loading and saving, and the key that a quantized checkpoint carries.
-_TRANSFORMERS_KEYS = frozenset(
-    {
-        "_attn_implementation_internal",
-        "_commit_hash",
-        "_experts_implementation_internal",
-        "_name_or_path",
-        "attn_implementation",
-        "auto_map",
-        "experts_implementation",
-        "model_type",
-        "name_or_path",
-        "num_labels",
-        "output_attentions",
-        "per_layer_config",
-        "quantization_config",
-        "rope_scaling",
-        "rope_theta",
-        "tie_last_hidden_states",
-        "torch_dtype",
-    }
-)
 
 
 @strict
 class SpikeAudioConfig(Qwen2Config):
     """Sizes and special ids of :class:`~spikeaudio.lm.modeling.SpikeAudioForConditionalGeneration`.
 
-    Beside the fields of ``Qwen2Config`` (``hidden_size``, ``num_hidden_layers`` = trunk layers, ...):
+    Beside the fields of ``Qwen2Config`` (``hidden_size``, ``num_hidden_layers`` = trunk layers, ...), and those of the
+    backbone's own configuration where it is another family (``attention_bias``, ...):
 
     Args:
+        backbone: `model_type` of the family that both stacks' layers are of, such as "qwen2", "llama", "mistral" or
+            "qwen3"; see :mod:`spikeaudio.lm.backbone`.
         num_audio_layers: layers of the audio branch, >= 1.
         audio_branch_layer: index of the trunk layer whose output (before any norm) feeds the audio branch.
         audio_delay: steps by which generated audio starts after the text.
@@ -70,6 +50,7 @@ class SpikeAudioConfig(Qwen2Config):
         num_text_tokens: ids below it stand for text, those from it to the codes are special and reserved; None: not
             known apart.
         sampling_rate: rate of the speech this model's codes decode to, in Hz.
+        tie_word_embeddings: the text head is the embedding's matrix; the audio head is always one of its own.
         text_loss_weight, audio_loss_weight: factors of the two streams' mean cross-entropies in the loss.
 
     Raises:
@@ -103,6 +84,7 @@ class SpikeAudioConfig(Qwen2Config):
     pad_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
 
+    backbone: str = "qwen2"
     num_audio_layers: int = 6
     audio_branch_layer: int = 21
     audio_delay: int = 6
@@ -129,10 +111,9 @@ class SpikeAudioConfig(Qwen2Config):
     audio_loss_weight: float = 1.0
 
     def __post_init__(self, **kwargs: Any) -> None:
-        names = sorted(field.name for field in fields(self))
-        unknown = sorted(set(kwargs) - _TRANSFORMERS_KEYS)
-        if unknown:
-            raise ValueError(f"unknown SpikeAudioConfig keys {unknown}; valid keys are {names}")
+        values = family_values(self.backbone, self, kwargs)
+        refuse_unknown_keys(self, kwargs, values)
+        kwargs = {**values, **kwargs}
         self.audio_encoder_config = encoder_config(self.audio_encoder_config)
         self._check()
         if self.layer_types is None:
@@ -179,8 +160,6 @@ class SpikeAudioConfig(Qwen2Config):
                 )
         if self.use_sliding_window:
             raise ValueError("use_sliding_window is not supported: both stacks attend to the whole past")
-        if self.tie_word_embeddings:
-            raise ValueError("tie_word_embeddings is not supported: the two heads and the embedding are three matrices")
 
     @property
     def special_token_ids(self) -> dict[str, int]:

@@ -1,11 +1,12 @@
-"""The two-stream transformer: a Qwen2 trunk for text, a branch off its middle for audio.
+"""The two-stream transformer: a trunk for text, a branch off its middle for audio.
 
     y    = trunk layers 0 .. k applied to the fused embeddings       (k = audio_branch_layer; no norm)
     text  logits = lm_head(norm(trunk layers k + 1 .. (y)))
     audio logits = audio_head(audio_norm(audio layers 0 .. (y)))
 
 Both stacks see the same causal mask and the same positions, and share one cache: audio layer i is cache
-layer ``num_hidden_layers + i``. Qwen2's layers, norm and rotary embedding are transformers' own.
+layer ``num_hidden_layers + i``. Layers, norm and rotary embedding are transformers' own, of the family that the config
+names (:mod:`spikeaudio.lm.backbone`).
 
 Source: Kimi-Audio, ``modeling_kimia.py`` (``mimo_layers``, ``mimo_norm`` and ``mimo_output`` there). It differs
 from it where that code is wrong: the published model calls its text logits ``audio_logits`` and the other way
@@ -20,16 +21,12 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import slice_logits_to_keep
-from transformers.models.qwen2.modeling_qwen2 import (
-    Qwen2Attention,
-    Qwen2DecoderLayer,
-    Qwen2RMSNorm,
-    Qwen2RotaryEmbedding,
-)
 from transformers.utils.generic import ModelOutput, can_return_tuple, merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
+from spikeaudio.lm.backbone import backbone
 from spikeaudio.lm.configuration import SpikeAudioConfig
 from spikeaudio.lm.embedding import FeatureAdaptor, fuse_features, gather_features
 from spikeaudio.lm.feature_encoder import FROM_TOKENIZER, feature_encoder
@@ -86,13 +83,16 @@ class SpikeAudioPreTrainedModel(PreTrainedModel):
     main_input_name = "input_ids"
     input_modalities = ("audio", "text")  # type: ignore[assignment]
     supports_gradient_checkpointing = True
-    _no_split_modules = ["Qwen2DecoderLayer", "WhisperEncoderLayer"]  # noqa: RUF012
+    _no_split_modules: list[str] = []  # noqa: RUF012  # a model adds its family's layer
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
-    _can_record_outputs = {"hidden_states": Qwen2DecoderLayer, "attentions": Qwen2Attention}  # noqa: RUF012
+    _can_record_outputs = {  # noqa: RUF012
+        "hidden_states": GradientCheckpointingLayer,
+        "attentions": OutputRecorder(None, index=1, class_name="self_attn"),
+    }
 
 
 class SpikeAudioModel(SpikeAudioPreTrainedModel):
@@ -108,17 +108,18 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
 
     def __init__(self, config: SpikeAudioConfig) -> None:
         super().__init__(config)
-        trunk = config.num_hidden_layers
+        trunk, family = config.num_hidden_layers, backbone(config.backbone)
+        self._no_split_modules = [family.layer.__name__]
         encoder: Any = config.audio_encoder_config
         encoder_class: Any = feature_encoder(FROM_TOKENIZER if encoder is None else encoder.model_type)
         self.audio_encoder = encoder_class(encoder)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.feature_adaptor = FeatureAdaptor(config.audio_feature_dim, config.hidden_size, config.rms_norm_eps)
-        self.layers = nn.ModuleList(Qwen2DecoderLayer(config, i) for i in range(trunk))
-        self.audio_layers = nn.ModuleList(Qwen2DecoderLayer(config, trunk + i) for i in range(config.num_audio_layers))
-        self.norm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.audio_norm = Qwen2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        self.rotary_emb = Qwen2RotaryEmbedding(config=config)
+        self.layers = nn.ModuleList(family.layer(config, i) for i in range(trunk))
+        self.audio_layers = nn.ModuleList(family.layer(config, trunk + i) for i in range(config.num_audio_layers))
+        self.norm = family.norm(config.hidden_size, eps=config.rms_norm_eps)
+        self.audio_norm = family.norm(config.hidden_size, eps=config.rms_norm_eps)
+        self.rotary_emb = family.rotary(config=config)
         self.gradient_checkpointing = False
         self.post_init()
 
@@ -172,8 +173,8 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
                 f"the two streams must have one shape: input_ids has {tuple(input_ids.shape)}, "
                 f"audio_input_ids {tuple(audio_input_ids.shape)}"
             )
-        if input_ids.device.type != "cpu":
-            return  # reading the extremes would make every step wait for the device, which checks them itself
+        if input_ids.device.type != "cpu" or torch.compiler.is_compiling():
+            return  # reading the extremes would wait for the device, or break the graph; the embedding checks as well
         for name, ids in (("input_ids", input_ids), ("audio_input_ids", audio_input_ids)):
             if ids.numel() and not (0 <= int(ids.min()) and int(ids.max()) < self.config.vocab_size):
                 raise ValueError(
@@ -285,7 +286,8 @@ class SpikeAudioForConditionalGeneration(SpikeAudioPreTrainedModel, SpikeAudioGe
         'the capital of england is london'
     """
 
-    _tied_weights_keys: dict[str, str] = {}  # noqa: RUF012
+    # Where the config ties them.
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
     _tp_plan = {"lm_head": "colwise_gather_output", "audio_head": "colwise_gather_output"}  # noqa: RUF012
     _fsdp_plan = {"lm_head": "keep_full_weight", "audio_head": "keep_full_weight"}  # noqa: RUF012
     # The loss is a sum of two means with different counts, so Trainer's one token count cannot normalise it.

@@ -5,18 +5,11 @@ vector quantization after layer `quantize_position`. The published model pools a
 32); a smaller model may pool earlier and run its upper layers at the token rate of 12.5 Hz, which costs a quarter.
 """
 
-from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any
 
 from transformers import WhisperConfig
 
-# What transformers itself writes into or passes along with a configuration.
-_TRANSFORMERS_KEYS = frozenset(
-    "_attn_implementation_internal _commit_hash _experts_implementation_internal _name_or_path attn_implementation "
-    "auto_map experts_implementation model_type name_or_path num_labels output_attentions quantization_config "
-    "torch_dtype transformers_weights".split()
-)
+from spikeaudio.checkpoint import refuse_unknown_keys
 
 
 class WhisperVQConfig(WhisperConfig):
@@ -64,13 +57,7 @@ class WhisperVQConfig(WhisperConfig):
     encoder_causal_convolution: bool = True
 
     def __post_init__(self, **kwargs: Any) -> None:
-        valid = {field.name for field in fields(self)} | set(self.attribute_map)
-        if unknown := sorted(set(kwargs) - valid - _TRANSFORMERS_KEYS):
-            close = sorted({match for key in unknown for match in get_close_matches(key, valid)})
-            raise ValueError(
-                f"unknown keys {unknown} for {type(self).__name__}; "
-                f"{f'close to {close}; ' if close else ''}valid keys are those of WhisperConfig and {sorted(_OWN_KEYS)}"
-            )
+        refuse_unknown_keys(self, kwargs)
         super().__post_init__(**kwargs)
         if not 0 < self.pooling_position <= self.quantize_position <= self.encoder_layers:
             raise ValueError(
@@ -91,6 +78,3 @@ class WhisperVQConfig(WhisperConfig):
                 f"got {self.encoder_causal_convolution}, {self.encoder_causal_attention}, "
                 f"{self.quantize_causal_encoder}"
             )
-
-
-_OWN_KEYS = frozenset(WhisperVQConfig.__annotations__) - {"model_type"}

@@ -7,7 +7,7 @@ is another one (100 bands, 93.75 frames per second). The defaults of BigVGAN are
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,9 @@ import yaml  # type: ignore[import-untyped]
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from spikeaudio.checkpoint import refuse_unknown_keys
+
 PADDINGS = ("same", "center")
-
-# Keys that transformers itself passes to every configuration beside its fields.
-_TRANSFORMERS_KEYS = frozenset(
-    {"model_type", "name_or_path", "torch_dtype", "attn_implementation", "experts_implementation", "output_attentions"}
-    | {"num_labels", "per_layer_config", "quantization_config", "auto_map"}
-)
-
-
-def _refuse_unknown(config: PreTrainedConfig, kwargs: Mapping[str, Any]) -> None:
-    """Raise ValueError, with the valid keys, for one that neither a vocoder nor transformers knows."""
-    unknown = sorted(key for key in kwargs if key not in _TRANSFORMERS_KEYS and not key.startswith("_"))
-    if unknown:
-        raise ValueError(
-            f"unknown keys {unknown} for {type(config).__name__}; valid keys are {_architecture_keys(type(config))}"
-        )
 
 
 def _architecture_keys(config: type[PreTrainedConfig]) -> list[str]:
@@ -76,7 +63,7 @@ class VocosConfig(PreTrainedConfig):
     sampling_rate: int = 24000
 
     def __post_init__(self, **kwargs: Any) -> None:
-        _refuse_unknown(self, kwargs)
+        refuse_unknown_keys(self, kwargs)
         super().__post_init__(**kwargs)
         for key in _architecture_keys(VocosConfig):
             if key != "padding" and getattr(self, key) < 1:
@@ -188,7 +175,7 @@ class BigVGANConfig(PreTrainedConfig):
     fmax: float | int | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        _refuse_unknown(self, kwargs)
+        refuse_unknown_keys(self, kwargs)
         super().__post_init__(**kwargs)
         rates, kernels = self.upsample_rates, self.upsample_kernel_sizes
         blocks, dilations = self.resblock_kernel_sizes, self.resblock_dilation_sizes
