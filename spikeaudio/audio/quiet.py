@@ -49,7 +49,7 @@ def sounding_spans(wav: Tensor, sampling_rate: int, shortest_quiet: float, short
     >>> import torch
     >>> tone = torch.sin(torch.arange(16000) * 0.1)
     >>> sounding_spans(torch.cat([torch.zeros(16000), tone, torch.zeros(16000)]), 16000, 0.5, 0.5)
-    [Span(first=15360, last=32640)]
+    [Span(first=15040, last=32960)]
 
     Args:
         wav: (N,) float32, N >= 1.

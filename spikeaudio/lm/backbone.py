@@ -91,7 +91,7 @@ def family_values(name: str, own: PreTrainedConfig, given: dict[str, Any]) -> di
     """Values of the fields that a family has beside those of the model's config.
 
     Args:
-        name: of the family.
+        name: name of the family.
         own: the model's config; the fields that both have are taken from it.
         given: values that were given; the others are the family's defaults for these sizes.
 

@@ -72,7 +72,7 @@ class Session:
         >>> while not session.finished:
         ...     text, audio = session.step()
         >>> processor.decode(session.text_ids[0])
-        'good morning to you'
+        'good morning good morning to you'
     """
 
     def __init__(

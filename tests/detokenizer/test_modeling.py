@@ -247,7 +247,7 @@ def test_other_bad_input(model):
 
 
 def test_config_rejects_what_it_does_not_know():
-    with pytest.raises(ValueError, match=r"chunk_token'.*valid keys: .*chunk_tokens"):
+    with pytest.raises(ValueError, match=r"chunk_token'.*valid keys are .*chunk_tokens"):
         DetokenizerConfig(chunk_token=3)
     with pytest.raises(Exception, match="multiple of 2"):
         DetokenizerConfig(hidden_size=30, num_heads=4)

@@ -86,7 +86,7 @@ def test_record(tiny_checkpoint: Path, data: Path, tmp_path: Path) -> None:
     [
         (["--tasks", "wsj"], "no tasks called ['wsj']"),
         (["--limit", "0"], "expected batch >= 1, limit >= 1"),
-        (["--model", "gone"], "no checkpoint folder at gone"),
+        (["--model", "gone"], "no checkpoint folder at 'gone'"),
         (["--tasks", "common_voice"], "no data for the task common_voice. To get it: from datacollective"),
         (["--adapter", "openai"], "set OPENAI_BASE_URL"),
     ],

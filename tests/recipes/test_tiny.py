@@ -28,6 +28,7 @@ from questions import facts, number
 from safetensors.torch import save_file
 from train_tokenizer import BATCH_SECONDS, Batches, grow
 
+from eval.task import ASR
 from eval.tasks.manifest import read_samples
 from eval.tiny_floors import Floors
 from spikeaudio import SpikeAudioConfig
@@ -453,7 +454,7 @@ def test_the_bundled_suite_names_its_recordings(corpus: PackedCorpus, tmp_path: 
     assert rows == bundle.pick(2, 0, kind=("question", "answer", "open", "digit"))
     assert len({row["text"] for row in rows}) == 2
     bundle.write("asr_open", [bundle.heard(row) for row in rows])
-    samples = read_samples(tmp_path / "out" / "asr_open.jsonl", "asr")
+    samples = read_samples(tmp_path / "out" / "asr_open.jsonl", ASR)
     assert [sample.references for sample in samples] == [(row["text"],) for row in rows]
     with pytest.raises(ValueError, match="need 99: was it made with --scale 1"):
         bundle.pick(99, 0, kind="music")

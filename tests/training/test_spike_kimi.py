@@ -106,7 +106,7 @@ def test_it_spikes_is_saved_reloaded_and_generates(kimi: Path, tmp_path: Path, m
     assert out.shape[1] > 12 and count.total.unary_events > 0
     encoder = model.config.audio_encoder_config
     with counting(again) as heard, torch.no_grad():
-        again.model.encode_audio(inputs[0]["input_features"], inputs[0]["input_features_mask"])
+        again.model.take_features(dict(inputs[0]))
     positions = encoder.max_source_positions  # every one sees all of them: 2 rows, 2 products
     assert heard.attention_operations == encoder.encoder_layers * 2 * 2 * encoder.d_model * positions**2
     assert heard.cache_bytes == 0
