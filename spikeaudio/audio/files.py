@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -33,14 +34,35 @@ def load_audio(path: str | Path, sampling_rate: int) -> Tensor:
         raise ValueError(f"expected an audio file, got a folder: {path}")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty: the file has 0 bytes")
+    return decode_audio(os.fsencode(path), sampling_rate, str(path))  # a name need not be UTF-8
+
+
+def decode_audio(source: bytes | BinaryIO, sampling_rate: int, name: str = "audio") -> Tensor:
+    """Decode audio as `load_audio` does, from an open file as well.
+
+    Args:
+        source: the name of a file as bytes, or an open binary file.
+        sampling_rate: Hz of the result.
+        name: name for it in an error.
+
+    Returns:
+        (N,) float32 in [-1, 1].
+
+    Raises:
+        ValueError: it is not audio, holds no samples, or holds NaN or infinity.
+    """
+    blocks = []
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:  # a name need not be UTF-8
+        with soundfile.SoundFile(source) as file:
             rate = int(file.samplerate)
-            blocks = [block.mean(axis=1) for block in file.blocks(_BLOCK_FRAMES, dtype="float32", always_2d=True)]
+            # Not `blocks`: it yields the length that a header declares, and memory of before where less was decoded.
+            buffer = np.zeros((_BLOCK_FRAMES, file.channels), np.float32)
+            while count := file.buffer_read_into(buffer, "float32"):
+                blocks.append(buffer[:count].mean(axis=1))
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"{path} is not audio that libsndfile can read: {error.error_string}") from error
+        raise ValueError(f"{name} is not audio that libsndfile can read: {error.error_string}") from error
     wav = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    return resample(check_wav(wav, name=str(path)), rate, sampling_rate)
+    return resample(check_wav(wav, name=name), rate, sampling_rate)
 
 
 def save_audio(path: str | Path, wav: Tensor, sampling_rate: int) -> None:

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_LOUDEST = 16.0  # above it, floats are no samples of full scale 1, not even clipped ones
+
 
 def check_wav(wav: NDArray[Any] | Tensor | Sequence[float], name: str = "audio") -> Tensor:
     """Mono float32 samples on the CPU from an array, tensor or list, or an error that says what is wrong with it.
@@ -41,6 +43,11 @@ def check_wav(wav: NDArray[Any] | Tensor | Sequence[float], name: str = "audio")
     if not np.isfinite(samples).all():
         count = int((~np.isfinite(samples)).sum())
         raise ValueError(f"{name} holds {count} NaN or infinite samples of {samples.size}: expected finite values")
+    if (peak := float(np.abs(samples).max())) > _LOUDEST:
+        raise ValueError(
+            f"{name} has samples of up to {peak:g}: expected floats in [-1, 1]; "
+            "divide samples of 16-bit scale by 32768, or give them as int16"
+        )
     return torch.from_numpy(np.ascontiguousarray(samples))
 
 

@@ -10,6 +10,7 @@ a "thought": what the model wrote, or is to write, before its answer.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -17,7 +18,7 @@ import numpy as np
 from torch import Tensor
 from transformers.audio_utils import load_audio as load_audio_url
 
-from spikeaudio.audio.files import load_audio
+from spikeaudio.audio.files import decode_audio, load_audio
 from spikeaudio.audio.samples import check_wav, resample
 
 Audio = str | Path | np.ndarray | Tensor
@@ -85,14 +86,20 @@ def is_recording(value: Any) -> bool:
 
 def is_batch(value: Any) -> TypeGuard[Sequence[Any]]:
     """Whether `value` is a list of texts or recordings, rather than one of them; a list of numbers is one recording."""
-    return isinstance(value, list | tuple) and not (value and isinstance(value[0], int | float))
+    return isinstance(value, list | tuple) and not (value and isinstance(value[0], int | float)) and not _is_pair(value)
 
 
-def load_recording(audio: Audio, sampling_rate: int, array_rate: int | None = None) -> Tensor:
+def _is_pair(value: Any) -> bool:
+    """Whether `value` is (samples, Hz)."""
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], int | float)
+
+
+def load_recording(audio: Any, sampling_rate: int, array_rate: int | None = None) -> Tensor:
     """A recording as (N,) float32 samples.
 
     Args:
-        audio: a path, a URL, or samples.
+        audio: a path, a URL, or samples; also (samples, Hz), a dict with "array" or "raw" and "sampling_rate" or with
+            "bytes" or "path" (as `datasets` gives it), the bytes of a file, an open binary file, or a `Speech`.
         sampling_rate: Hz of the result.
         array_rate: Hz of `audio` if it is samples; None: `sampling_rate`.
 
@@ -100,11 +107,26 @@ def load_recording(audio: Audio, sampling_rate: int, array_rate: int | None = No
         FileNotFoundError: no such file.
         ValueError: not audio, no samples, NaN or infinity.
     """
+    if isinstance(audio, dict):
+        found = [name for name in ("array", "raw", "bytes", "path") if audio.get(name) is not None]
+        if not found:
+            raise ValueError(f"a recording as a dict holds array, raw, bytes or path, got the keys {sorted(audio)}")
+        return load_recording(audio[found[0]], sampling_rate, audio.get("sampling_rate", array_rate))
+    if _is_pair(audio):
+        audio, array_rate = audio
+    elif hasattr(audio, "wav") and hasattr(audio, "sampling_rate"):
+        audio, array_rate = audio.wav, audio.sampling_rate
+    if isinstance(audio, bytes | bytearray | memoryview):
+        return decode_audio(BytesIO(audio), sampling_rate, "the recording")
+    if hasattr(audio, "read"):
+        return decode_audio(audio, sampling_rate, str(getattr(audio, "name", "the recording")))
+    if audio is None or (isinstance(audio, str) and not audio):
+        raise ValueError("there is no recording: expected a path or samples, got None or an empty text")
     if isinstance(audio, str) and audio.startswith(("http://", "https://")):
         return check_wav(load_audio_url(audio, sampling_rate), name=audio)
     if isinstance(audio, str | Path):
         return load_audio(audio, sampling_rate)
-    return resample(check_wav(audio), sampling_rate if array_rate is None else array_rate, sampling_rate)
+    return resample(check_wav(audio), sampling_rate if array_rate is None else int(array_rate), sampling_rate)
 
 
 def as_list(value: Any) -> list[Any] | None:
