@@ -158,7 +158,7 @@ def refuse_unknown_keys(config: "PreTrainedConfig", keys: Mapping[str, Any], mor
 
     Args:
         config: the configuration that is being made.
-        keys: what its constructor was given beside its fields.
+        keys: arguments of its constructor beside its fields.
         more: names that are known beside those of the class.
 
     Raises:
