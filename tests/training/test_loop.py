@@ -83,6 +83,16 @@ def test_bad_configuration() -> None:
         TrainConfig(steps=0, learning_rate=1.0)
 
 
+def test_threads_are_the_callers(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        train(model(), batch, loss, TrainConfig(steps=1, learning_rate=1e-2), tmp_path)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 SHARED = TrainConfig(steps=12, learning_rate=1e-2, warmup_steps=2, log_steps=4)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from spikeaudio import SpikeAudio
@@ -159,6 +159,52 @@ def test_killed_and_resumed_gives_the_same_file(
     assert calls == max(0, 4 - done)  # of four blocks
     whole, resumed = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "out"))
     assert set(whole) == set(resumed) and all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_another_conversion_does_not_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other examples or other settings than those of the work folder, whatever stage it had reached."""
+    texts = write_decoder(tmp_path)
+
+    class Killed(BaseException):
+        pass
+
+    def dying(*args: Any) -> None:
+        raise Killed
+
+    def run(data: Path, **changes: Any) -> Any:
+        return spike.spike(tmp_path / "dense", tmp_path / "out", data, settings(batch_tokens=32, **changes))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spike, "distill", dying)  # every block is finished
+        with pytest.raises(Killed):
+            run(texts)
+    other = tmp_path / "other.jsonl"
+    lines = texts.read_text().splitlines()
+    other.write_text("\n".join([*lines[:-1], json.dumps({"text": "how is hello"})]) + "\n")  # one line of twenty
+    with pytest.raises(ValueError, match=r"out\.work belongs to a conversion with other examples"):
+        run(other)
+    for changes in ({"steps": 7}, {"seed": 1}, {"learning_rate": 1e-3}, {"config": preset("w4a8")}):
+        with pytest.raises(ValueError, match="with other settings"):
+            run(texts, **changes)
+    assert run(texts).spiking["text"] > 0
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = write_decoder(tmp_path)
+    weights = load_file(tmp_path / "dense" / "model.safetensors")
+    weights["model.layers.0.mlp.gate_proj.weight"][1, 1] = float("nan")
+    save_file(weights, tmp_path / "dense" / "model.safetensors", {"format": "pt"})
+    folders = [str(tmp_path / name) for name in ("dense", "out")]
+    with pytest.raises(SystemExit) as exit:
+        main(["spike", *folders, "--calibration", str(texts), "--method", "round"])
+    assert exit.value.code == 2 and "gate_proj.weight holds NaN" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.work").exists()
+
+
+def test_a_system_that_does_not_say_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spike, "resource", None)
+    report = spike.spike(tmp_path / "dense", tmp_path / "out", write_decoder(tmp_path), settings(method="round"))
+    assert report.peak_gigabytes is None
 
 
 def spike_convert() -> Any:

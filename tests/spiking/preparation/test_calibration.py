@@ -10,7 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PreTrainedModel,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
 from spikeaudio.spiking.config import GIFConfig
@@ -166,7 +176,29 @@ def test_padding_is_not_calibrated_on() -> None:
     assert tokens == [3 * LENGTH - 4] * 2
 
 
-@pytest.mark.parametrize("make", [qwen2, llama])
+def qwen3() -> Qwen3ForCausalLM:
+    torch.manual_seed(0)
+    return Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8)).eval()
+
+
+def phi3() -> Phi3ForCausalLM:
+    torch.manual_seed(0)
+    return Phi3ForCausalLM(Phi3Config(**SIZES, pad_token_id=0)).eval()
+
+
+@pytest.mark.parametrize("make", [qwen3, phi3])
+@pytest.mark.parametrize("method", ["round", "gptq", "blocks"])
+def test_other_families_reload_bit_equal(tmp_path: Path, make: Callable[[], PreTrainedModel], method: Any) -> None:
+    make().save_pretrained(tmp_path / "dense")  # loaded, as positions are rounded in no other way
+    model, batches = AutoModelForCausalLM.from_pretrained(tmp_path / "dense"), text_batches()
+    report = calibrate(model, batches, ConversionSettings(GIFConfig(**EVERYTHING), method, passes=2))
+    assert len(dict(report.layers())) == len(dict(spiking_layers(model))) == (8 if make is phi3 else 14)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(logits(again, batches[1]), logits(model, batches[1]))
+
+
+@pytest.mark.parametrize("make", [qwen2, llama, qwen3])
 def test_real_weights_keep_the_function_apart_from_spikes(make: Callable[[], nn.Module]) -> None:
     """Rotation, shift and what undoes them cancel: with neurons taken off, the logits are the dense model's."""
     model, [batch, *_] = make(), text_batches()
@@ -264,6 +296,27 @@ def test_a_folder_of_another_conversion_is_refused(tmp_path: Path) -> None:
     for batches, asked in ((text_batches()[:1], rounded()), (text_batches(), gptq(rotate=True))):
         with pytest.raises(ValueError, match="belongs to another conversion"):
             calibrate(qwen2(), batches, asked, tmp_path)
+
+
+def test_blocks_can_stay_dense() -> None:
+    for method in ("gptq", "blocks"):
+        model = qwen2()
+        config = GIFConfig(rotate=True, modules_to_not_convert=["layers.0"])
+        report = calibrate(model, text_batches(), ConversionSettings(config, method, passes=2))  # type: ignore[arg-type]
+        assert list(report.blocks) == ["model.layers.1"]
+        assert all(name.startswith("model.layers.1.") for name, _ in spiking_layers(model))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_damaged_weights_are_refused_before_anything_changes(value: float) -> None:
+    model = qwen2()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 2] = value
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.up_proj\.weight holds NaN or infinity"):
+        calibrate(model, text_batches(), rounded(rotate=True))
+    state = model.state_dict()
+    assert all(torch.equal(state[name].nan_to_num(), tensor.nan_to_num()) for name, tensor in before.items())
 
 
 def test_errors() -> None:

@@ -90,3 +90,12 @@ def test_errors() -> None:
         rotate(torch.zeros(8), torch.ones(4))
     with pytest.raises(ValueError, match=r"expected floating values, got torch\.int64"):
         rotate(torch.zeros(8, dtype=torch.int64))
+
+
+def test_a_first_call_in_inference_mode_leaves_gradients_possible() -> None:
+    """The matrix of a base is kept between calls."""
+    with torch.inference_mode():
+        rotate(torch.randn(2, 44))
+    x = torch.randn(2, 44, requires_grad=True)
+    rotate(x).square().sum().backward()
+    torch.testing.assert_close(x.grad, 2 * x.detach())

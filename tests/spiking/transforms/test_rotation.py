@@ -12,9 +12,15 @@ from transformers import (
     DynamicCache,
     LlamaConfig,
     LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 from transformers.models.qwen2 import modeling_qwen2
 
@@ -66,6 +72,8 @@ MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=False)),
     "qwen2-tied": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=True)),
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, mlp_bias=True)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=HEAD)),
+    "phi3": lambda: Phi3ForCausalLM(Phi3Config(**SIZES, pad_token_id=0)),
     "two streams": our_model,
 }
 
@@ -302,6 +310,20 @@ def test_unknown_parts_are_refused() -> None:
     rotate_down(model)
     with pytest.raises(ValueError, match=r"mlp\.down_proj of Qwen2ForCausalLM must be a linear layer, got Seq"):
         fuse_norms(model)
+
+
+def test_other_architectures_are_named() -> None:
+    experts = {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16, "head_dim": HEAD}
+    model = Qwen3MoeForCausalLM(Qwen3MoeConfig(**SIZES, **experts))
+    with pytest.raises(ValueError, match="Qwen3MoeForCausalLM"):
+        find_layout(model)
+    model = build("two streams")
+    model.model.vision_encoder = nn.Linear(3, WIDTH)
+    assert find_layout(model).encoders[-1] is model.model.vision_encoder
+    model = build("qwen2")
+    model.model.vision_encoder = nn.Linear(3, WIDTH)
+    with pytest.raises(ValueError, match=r"Qwen2ForCausalLM has an encoder, but no module named \.\.\.adaptor"):
+        find_layout(model)
 
 
 def test_errors() -> None:
