@@ -1,8 +1,8 @@
 """Playable samples of a task on the page: the worst ones and some drawn at random, run beside run."""
 
-import html
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
@@ -12,9 +12,86 @@ from eval.pages.clip import LONGEST, Clip
 from eval.run.finished_run import FinishedRun
 from eval.scores.figure import written_value
 from eval.scores.scored_run import ScoredRun
-from eval.texts.word_diff import marked_words
+from eval.texts.normalization import COUNTED_BY_CHARACTER
+from eval.texts.word_diff import Passage, marked_words
 
 _LONGEST_TEXT = 600  # characters of a text on a card
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording of a card.
+
+    Attributes:
+        what: what can be heard, for readers who cannot play it.
+        clip: sound and picture; None: there is none on the page.
+        missing: why there is none.
+    """
+
+    what: str
+    clip: Clip | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A text beside the right one.
+
+    Attributes:
+        how: whether it was written or heard.
+        answer: the text, in passages where it differs from the right one.
+        right: the right text in passages; none where the two agree.
+        space: what stands between passages.
+    """
+
+    how: str
+    answer: tuple[Passage, ...]
+    right: tuple[Passage, ...] = ()
+    space: str = ""
+
+
+@dataclass(frozen=True)
+class ShownAnswer:
+    """One run's answer on a card.
+
+    Attributes:
+        run: name of the run.
+        figures: the sample's own figures.
+        failure: why there is no answer; None: there is one.
+        wrote: the text; None: there is none.
+        speech: the recording; None: there is none.
+        heard: what the ASR judge heard; None: it was not asked.
+    """
+
+    run: str
+    figures: str
+    failure: str | None
+    wrote: Comparison | None
+    speech: Recording | None
+    heard: Comparison | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """One sample.
+
+    Attributes:
+        title: its id and subset.
+        why: why it is shown.
+        text: the question, or what is to be said; None: there is none.
+        choices: of a multiple-choice question; "": there are none.
+        recording: what is heard; None: nothing.
+        right: the right answers; None: none is known.
+        answers: of every run.
+    """
+
+    title: str
+    why: str
+    text: str | None
+    choices: str
+    recording: Recording | None
+    right: str | None
+    answers: tuple[ShownAnswer, ...]
 
 
 class PageSamples:
@@ -30,13 +107,11 @@ class PageSamples:
         self.runs, self.per_task, self.room = runs, per_task, room
         self.shown = self.left_out = 0
 
-    def cards(self, task: str) -> tuple[str, int, int]:
-        """(HTML, samples shown, samples that the task has)."""
+    def cards(self, task: str) -> tuple[list[Card], int]:
+        """(cards, samples that the task has)."""
         cases = {name: _by_id(run, task) for name, (run, _) in self.runs.items()}
         known = list(dict.fromkeys(key for of_run in cases.values() for key in of_run))
-        chosen = self._chosen(task, known)
-        cards = "".join(self._card(task, key, why, cases) for key, why in chosen.items())
-        return f'<div class="cards">{cards}</div>', len(chosen), len(known)
+        return [self._card(task, key, why, cases) for key, why in self._chosen(task, known).items()], len(known)
 
     def _chosen(self, task: str, known: list[str]) -> dict[str, str]:
         """Why a sample is shown, by id."""
@@ -51,73 +126,63 @@ class PageSamples:
         drawn = random.Random(0).sample(rest, min(len(rest), self.per_task - len(chosen)))
         return chosen | dict.fromkeys(drawn, "drawn at random")
 
-    def _card(self, task: str, key: str, why: str, cases: Mapping[str, Mapping[str, Case]]) -> str:
-        case = next(of_run[key] for of_run in cases.values() if key in of_run)
-        sample = case.sample
+    def _card(self, task: str, key: str, why: str, cases: Mapping[str, Mapping[str, Case]]) -> Card:
+        sample = next(of_run[key] for of_run in cases.values() if key in of_run).sample
         subset = f", {sample.meta['subset']}" if "subset" in sample.meta else ""
-        parts = [f"<h4>{_text(key + subset)} <small>({why})</small></h4>"]
-        if sample.text is not None:
-            parts.append(f"<p>{_text(sample.text)}</p>")
-        if sample.choices:
-            parts.append(f'<p class="soft">{_text(" / ".join(sample.choices))}</p>')
-        if sample.audio is not None:
-            parts.append(self._recording(Path(sample.audio), f"recording of sample {key}"))
-        right = " / ".join(sample.references) if sample.references else None
-        if right is not None:
-            parts.append(f'<p><span class="soft">right:</span> {_text(right) or "<i>nothing is said</i>"}</p>')
-        for name, of_run in cases.items():
-            if key in of_run:
-                parts.append(self._answer(task, name, of_run[key]))
-        return f'<article class="card">{"".join(parts)}</article>'
+        audio = None if sample.audio is None else self._recording(Path(sample.audio), f"recording of sample {key}")
+        return Card(
+            _short(key + subset),
+            why,
+            None if sample.text is None else _short(sample.text),
+            _short(" / ".join(sample.choices)),
+            audio,
+            _short(" / ".join(sample.references)) if sample.references else None,
+            tuple(self._answer(task, name, of_run[key]) for name, of_run in cases.items() if key in of_run),
+        )
 
-    def _answer(self, task: str, name: str, case: Case) -> str:
-        figures = self.runs[name][1].tasks[task].metrics
+    def _answer(self, task: str, name: str, case: Case) -> ShownAnswer:
         own = [
             f"{metric} {written_value(figure, top / (bottom or 1.0))}"
-            for metric, figure in figures.items()
+            for metric, figure in self.runs[name][1].tasks[task].metrics.items()
             if case.sample.id in figure.samples
             for top, bottom in [figure.samples[case.sample.id]]
         ]
-        parts = [f"<h5>{_text(name)} <small>{_text(', '.join(own))}</small></h5>"]
-        if case.failure is not None:
-            parts.append(f'<p class="failed">failed: {_text(case.failure)}</p>')
-        elif case.prediction is not None and case.prediction.text is not None:
-            parts.append(_compared("wrote", case.sample.references, case.text, case.language))
+        wrote = speech = heard = None
+        if case.failure is None and case.prediction is not None and case.prediction.text is not None:
+            wrote = _compared("wrote", case.sample.references, case.text, case.language)
         if case.speech is not None:
-            parts.append(self._recording(case.speech, f"what {name} said to sample {case.sample.id}"))
-            if (heard := already_heard(case)) is not None:
-                parts.append(_compared("heard by the ASR judge", case.words_to_say, heard, case.language))
-        return "".join(parts)
+            speech = self._recording(case.speech, f"what {name} said to sample {case.sample.id}")
+            if (words := already_heard(case)) is not None:
+                heard = _compared("heard by the ASR judge", case.words_to_say, words, case.language)
+        failure = None if case.failure is None else _short(case.failure)
+        return ShownAnswer(name, ", ".join(own), failure, wrote, speech, heard)
 
-    def _recording(self, path: Path, what: str) -> str:
+    def _recording(self, path: Path, what: str) -> Recording:
         try:
             clip = Clip.of(path)
         except (OSError, ValueError):
-            return f'<p class="soft">({_text(what)} is not at hand)</p>'
+            return Recording(what, missing="is not at hand")
         if clip.size > self.room:
             self.left_out += 1
-            return f'<p class="soft">({_text(what)}: no room left on this page)</p>'
+            return Recording(what, missing="finds no room left on this page")
         self.room -= clip.size
         self.shown += 1
         length = f"{clip.seconds:.1f} s" + (f", the first {LONGEST:.0f} s" if clip.seconds > LONGEST else "")
-        label = html.escape(f"{what}, {length}", quote=True)
-        picture = f'<img class="spectrogram" src="{clip.picture}" alt="spectrogram of {label}">' if clip.picture else ""
-        return f'{picture}<audio controls preload="none" src="{clip.audio}" aria-label="{label}"></audio>'
+        return Recording(f"{what}, {length}", clip)
 
 
 def _by_id(run: FinishedRun, task: str) -> dict[str, Case]:
     return {case.sample.id: case for case in run.tasks[task].cases} if task in run.tasks else {}
 
 
-def _compared(how: str, references: Sequence[str], answer: str, language: str) -> str:
+def _compared(how: str, references: Sequence[str], answer: str, language: str) -> Comparison:
     """An answer; where it differs from the first reference, both with what differs marked."""
-    right, wrote = "", _text(answer)
     if references and len(answer) <= _LONGEST_TEXT:
-        right, marked = marked_words(references[0], answer, language)
-        wrote, right = (marked, right) if "<" in right + marked else (wrote, "")
-    lost = f'<p><span class="soft">right:</span> {right}</p>' if right else ""
-    return f'<p><span class="soft">{how}:</span> {wrote or "<i>nothing</i>"}</p>{lost}'
+        right, wrote = marked_words(references[0], answer, language)
+        if any(passage.differs for passage in right + wrote):
+            return Comparison(how, tuple(wrote), tuple(right), "" if language in COUNTED_BY_CHARACTER else " ")
+    return Comparison(how, (Passage(_short(answer), differs=False),) if answer else ())
 
 
-def _text(text: str) -> str:
-    return html.escape(text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "...")
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."

@@ -1,26 +1,42 @@
-"""Reference and answer side by side in HTML, what differs marked."""
+"""Reference and answer side by side, what differs marked."""
 
-import html
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from eval.texts.normalization import COUNTED_BY_CHARACTER, PlainNormalizer, counted_units
 
 
-def marked_words(reference: str, answer: str, language: str) -> tuple[str, str]:
-    """(reference, answer) as HTML, normalized: what was lost in <del>, what was added in <ins>.
+@dataclass(frozen=True)
+class Passage:
+    """Units in one piece.
+
+    Attributes:
+        text: normalized words, or characters.
+        differs: whether the other text lacks them.
+    """
+
+    text: str
+    differs: bool
+
+
+def marked_words(reference: str, answer: str, language: str) -> tuple[list[Passage], list[Passage]]:
+    """Passages of (reference, answer), normalized.
+
+        >>> from eval.texts.word_diff import marked_words
+        >>> [passage.text for passage in marked_words("a big cat", "a cat", "de")[0] if passage.differs]
+        ['big']
 
     Args:
         reference: right words.
-        answer: text that was written or heard.
+        answer: words that were written or heard.
         language: ISO 639-1.
     """
     said, wrote = (counted_units(text, PlainNormalizer(language)) for text in (reference, answer))
     space = "" if language in COUNTED_BY_CHARACTER else " "
-    left: list[str] = []
-    right: list[str] = []
+    left: list[Passage] = []
+    right: list[Passage] = []
     for kind, first, last, start, end in SequenceMatcher(None, said, wrote, autojunk=False).get_opcodes():
-        for side, units, tag in ((left, said[first:last], "del"), (right, wrote[start:end], "ins")):
-            text = html.escape(space.join(units))
-            if text:
-                side.append(text if kind == "equal" else f"<{tag}>{text}</{tag}>")
-    return space.join(left), space.join(right)
+        for side, units in ((left, said[first:last]), (right, wrote[start:end])):
+            if units:
+                side.append(Passage(space.join(units), kind != "equal"))
+    return left, right
