@@ -72,7 +72,7 @@ class RayActors:
                     raise given
                 yield batches[int(row["place"])], given
         except ray.exceptions.RayError as error:
-            raise Unavailable(f"Ray's actors gave up: {_last_words(error)}") from error
+            raise Unavailable(f"Ray's actors gave up: {last_words(error)}") from error
 
 
 class _Actor:
@@ -91,18 +91,18 @@ class _Actor:
         answers: list[Response | Exception] | Unavailable
         try:
             found = answers_to(self._adapter, self._batches[int(rows["place"][0])])
-            answers = [_portable(one) if isinstance(one, Exception) else one for one in found]
+            answers = [portable(one) if isinstance(one, Exception) else one for one in found]
         except Unavailable as error:
             answers = Unavailable(str(error))
         return {"place": rows["place"], "answers": np.array([cloudpickle.dumps(answers)], dtype=object)}
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """An error of the same name that says the same, and can be pickled: not every one can."""
     return type(type(error).__name__, (Exception,), {})(str(error))
 
 
-def _last_words(error: BaseException) -> str:
+def last_words(error: BaseException) -> str:
     """The last line that Ray's error or any of its causes says: where the actors' own error stands."""
     lines: list[str] = []
     cause: BaseException | None = error

@@ -79,9 +79,9 @@ def test_sixteen_bits_are_no_seam() -> None:
 
 
 def test_flux_of_joins_that_cannot_be_heard() -> None:
-    drawn = np.random.default_rng(1).integers(3000, 45000, 200)
+    drawn = np.random.default_rng(1).integers(3000, 45000, 60)
     heard = [one for at in drawn for one in flux_at_joins(speech(seed=int(at)), [int(at)], RATE)]
-    assert len(heard) > 190 and abs(np.mean(heard)) < 1.5
+    assert len(heard) > 55 and abs(np.mean(heard)) < 1.5
 
 
 @pytest.mark.parametrize("height,expected", [(0.02, 1.0), (0.1, 6.0)])

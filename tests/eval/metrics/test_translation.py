@@ -71,7 +71,9 @@ def test_a_failure_stays_in_the_corpus(tmp_path: Path) -> None:
     assert score(run(tmp_path / "no", [None] * 4, references)).tasks["st"].metrics["bleu"].value == 0
 
 
-def test_compared_in_pairs(tmp_path: Path) -> None:
+def test_compared_in_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eval.scores.interval.RESAMPLES", 300)  # sacrebleu's formula is the slow part
+    monkeypatch.setattr("eval.scores.interval.PERMUTATIONS", 500)
     references = [[text] for text in RIGHT] * 5
     first, second = (score(run(tmp_path / n, w * 5, references)) for n, w in (("a", WROTE), ("b", RIGHT)))
     row = next(row for row in compare(first, second) if row.metric == "bleu")

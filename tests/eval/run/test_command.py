@@ -25,9 +25,11 @@ SETTINGS = Settings(batch=2)
 SPOKEN = ("bundled_tts", "bundled_conversation", "bundled_codec")
 
 
-def run(bundle: Path, out: Path, adapter: Any, settings: Settings = SETTINGS, rank: int = 0, world: int = 1) -> int:
+def run(
+    bundle: Path, out: Path, adapter: Any, settings: Settings = SETTINGS, rank: int = 0, world: int = 1, only: str = ""
+) -> int:
     """What `eval.run.command.main` does, with tasks and model of the test's own."""
-    tasks = [(task, drawn(task.samples(), settings.limit)) for task in bundled(bundle)]
+    tasks = [(task, drawn(task.samples(), settings.limit)) for task in bundled(bundle) if only in task.name]
     fingerprint = adapter.fingerprint()
     if rank == 0:
         open_run(out, make_record("fake", "bundled", tasks, settings, fingerprint), tasks)

@@ -11,7 +11,7 @@ import pytest
 from eval.adapters.adapter import Unavailable
 from eval.run.answering import store_answers
 from eval.run.plan import Settings, batches
-from eval.run.ray_backend import RayActors, _last_words, _portable
+from eval.run.ray_backend import RayActors, last_words, portable
 from eval.run.record import make_record, open_run
 from eval.run.store import PredictionStore
 from eval.tasks.bundled import bundled
@@ -65,15 +65,15 @@ def test_errors_travel() -> None:
         def __init__(self, one: str, two: str) -> None:
             super().__init__(f"{one} {two}")
 
-    error = _portable(Unpicklable("too", "long"))
+    error = portable(Unpicklable("too", "long"))
     assert (type(error).__name__, str(error)) == ("Unpicklable", "too long")
 
 
 def test_the_last_words_of_an_actor() -> None:
     silent = RuntimeError("")
     silent.__cause__ = ValueError("ray::_Actor()\n\nFileNotFoundError: no checkpoint here\n")
-    assert _last_words(silent) == "FileNotFoundError: no checkpoint here"
-    assert _last_words(RuntimeError()) == "RuntimeError"
+    assert last_words(silent) == "FileNotFoundError: no checkpoint here"
+    assert last_words(RuntimeError()) == "RuntimeError"
 
 
 def test_bad_requests(monkeypatch: pytest.MonkeyPatch) -> None:
