@@ -38,10 +38,10 @@ class TaskSection:
     """One task of the page.
 
     Attributes:
-        name: of the task.
+        name: the task's name.
         figures: all figures of all runs.
         left_out: (run, metric, reason) of figures that could not be computed.
-        failures: of the runs that have any.
+        failures: samples without an answer, for each run that has any.
         cards: samples that are shown.
         samples: how many the task has.
     """

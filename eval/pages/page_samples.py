@@ -23,7 +23,7 @@ class Recording:
     """A recording of a card.
 
     Attributes:
-        what: what can be heard, for readers who cannot play it.
+        what: description of the sound, for readers who cannot play it.
         clip: sound and picture; None: there is none on the page.
         missing: why there is none.
     """
@@ -41,7 +41,7 @@ class Comparison:
         how: whether it was written or heard.
         answer: the text, in passages where it differs from the right one.
         right: the right text in passages; none where the two agree.
-        space: what stands between passages.
+        space: separator between passages.
     """
 
     how: str
@@ -60,7 +60,7 @@ class ShownAnswer:
         failure: why there is no answer; None: there is one.
         wrote: the text; None: there is none.
         speech: the recording; None: there is none.
-        heard: what the ASR judge heard; None: it was not asked.
+        heard: transcript of the ASR judge; None: it was not asked.
     """
 
     run: str
@@ -79,10 +79,10 @@ class Card:
         title: its id and subset.
         why: why it is shown.
         text: the question, or what is to be said; None: there is none.
-        choices: of a multiple-choice question; "": there are none.
-        recording: what is heard; None: nothing.
+        choices: options of a multiple-choice question; "": there are none.
+        recording: sound that the question plays; None: there is none.
         right: the right answers; None: none is known.
-        answers: of every run.
+        answers: one answer for every run.
     """
 
     title: str

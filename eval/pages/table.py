@@ -10,7 +10,7 @@ class Cell:
     """One cell.
 
     Attributes:
-        text: what it says.
+        text: the cell's content.
         notes: smaller lines below.
         kind: class of the style sheet: "number", "name" or none.
         failed: whether it counts failures.
