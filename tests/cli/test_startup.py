@@ -28,14 +28,17 @@ except SystemExit as stop:
     assert not stop.code
 """
     check = """
-for name in ("torch._dynamo.convert_frame", "torch.distributed.tensor", "scipy.optimize"):
+for name in ("torch._dynamo.convert_frame", "torch.distributed.tensor", "scipy.optimize", "sympy.core"):
     assert name not in sys.modules, name
 import gc, torch
 assert gc.isenabled() and torch.distributed.is_available()
 print(len(sys.modules))
 assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).sum() == 4
 assert "torch._dynamo.convert_frame" in sys.modules
-import scipy.optimize
+import scipy.optimize, sympy
+assert sympy.Symbol("n") + 1 - 1 == sympy.Symbol("n")
+seen = torch.export.export(torch.nn.Flatten(), (torch.ones(3, 2, 4),), dynamic_shapes=({0: torch.export.Dim("n")},))
+assert seen.module()(torch.ones(5, 2, 4)).shape == (5, 8)  # symbols are told from numbers
 """
     said, modules = python(transcribe + check).splitlines()
     library = f"""
