@@ -2,7 +2,7 @@
 
     python -m tests.words [--long]      a table; --long also prints each sentence over 40 words and each fragment
 
-Counted are README and docs, the docstrings of the package, and the help texts of the command line. Code, tables,
+Counted are README and docs, the docstrings of the package, and the help texts of every command. Code, tables,
 headings, equations and examples are not prose. A sentence ends at ``.``, ``!``, ``?``, at the end of a paragraph or of
 an item. A fragment is the description of an argument that begins with "of" or "what" instead of naming the thing.
 """
@@ -133,6 +133,16 @@ def helps() -> Iterator[tuple[str, str]]:
     yield from walk(typer.main.get_command(app), "spikeaudio")
 
 
+def options(folder: Path) -> Iterator[tuple[str, str]]:
+    """Help texts of argparse's options in the scripts under a folder."""
+    for path in sorted(folder.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "add_argument":
+                for keyword in node.keywords:
+                    if keyword.arg == "help" and isinstance(keyword.value, ast.Constant):
+                        yield f"{path.relative_to(ROOT)}:{node.lineno}", str(keyword.value.value)
+
+
 def texts() -> dict[str, list[Sentence]]:
     """Every sentence, by kind of text."""
     found: dict[str, list[Sentence]] = {}
@@ -146,6 +156,12 @@ def texts() -> dict[str, list[Sentence]]:
             each for where, text in docstrings(ROOT / house) for each in sentences(docstring(text), where)
         ]
     found["help of the command line"] = [each for where, text in helps() for each in sentences([text], where)]
+    found["help of the scripts"] = [
+        each
+        for house in ("eval", "recipes")
+        for where, text in options(ROOT / house)
+        for each in sentences([text], where)
+    ]
     return found
 
 
@@ -158,6 +174,7 @@ def fragments() -> list[Sentence]:
         for text in fields(doc)
     ]
     described += [Sentence(where, text) for where, text in helps()]
+    described += [Sentence(where, text) for house in ("eval", "recipes") for where, text in options(ROOT / house)]
     return [each for each in described if re.match(r"(?i)(of|what)\b", each.text)]
 
 

@@ -32,11 +32,11 @@ def show(text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--hidden-size", type=int, default=384, help="of the DiT; the release has 2304")
+    parser.add_argument("--hidden-size", type=int, default=384, help="width of the DiT; the release has 2304")
     parser.add_argument("--depth", type=int, default=6, help="blocks of the DiT; the release has 16")
-    parser.add_argument("--channels", type=int, default=256, help="of BigVGAN's first layer; the release has 2048")
+    parser.add_argument("--channels", type=int, default=256, help="first width of BigVGAN; the release has 2048")
     parser.add_argument("--ode-steps", type=int, default=29, help="evaluations of the network per chunk")
-    parser.add_argument("--chunks", type=int, default=6, help="of 2.4 seconds that are measured")
+    parser.add_argument("--chunks", type=int, default=6, help="measured chunks of 2.4 seconds")
     parser.add_argument("--quick", action="store_true", help="one chunk of a tiny network: does it run?")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args(arguments)

@@ -210,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--train", type=Path, required=True, help="JSON Lines to calibrate and train on")
     parser.add_argument("--test", type=Path, required=True, help="JSON Lines to measure on")
     parser.add_argument("--outliers", action="store_true", help="inject function-preserving outlier channels first")
-    parser.add_argument("--steps", type=int, default=600, help="of the trained rows")
+    parser.add_argument("--steps", type=int, default=600, help="training steps of the trained rows")
     parser.add_argument("--spiking", type=Path, help="also measure this spiking checkpoint")
     parser.add_argument("--rows", default="", help="only rows whose name matches this regular expression")
     parser.add_argument("--quick", action="store_true", help="60 test examples, 30 steps: does it run?")

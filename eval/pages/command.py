@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--against", metavar="NAME", help="published figures to print beside ours: kimi-audio")
     parser.add_argument("--out", type=Path, help="folder of the report (default: report/ in the last run folder)")
     parser.add_argument("--samples", type=int, default=6, help="samples of each task on the page (default: 6)")
-    parser.add_argument("--judge", default="rules", help="of free answers, where a run is not yet scored")
+    parser.add_argument("--judge", default="rules", help="judge of free answers, where a run is not yet scored")
 
 
 def main(args: argparse.Namespace) -> None:

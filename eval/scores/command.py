@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--judge",
         default="rules",
-        help="of free answers: rules | local:CHECKPOINT | api:URL#MODEL | recorded:NAME/VERSION (default: rules)",
+        help="judge of free answers: rules | local:CHECKPOINT | api:URL#MODEL | recorded:NAME/VERSION (default: rules)",
     )
 
 

@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", type=Path, help="run folder to compare with")
     parser.add_argument("second", type=Path, help="run folder to be compared")
     parser.add_argument("--shared", action="store_true", help="compare what both have, instead of refusing")
-    parser.add_argument("--judge", default="rules", help="of free answers, where a run is not yet scored")
+    parser.add_argument("--judge", default="rules", help="judge of free answers, where a run is not yet scored")
     parser.add_argument("--json", type=Path, help="also write the rows here")
 
 

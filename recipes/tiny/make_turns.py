@@ -46,7 +46,7 @@ def with_pause(wav: torch.Tensor, seconds: float) -> torch.Tensor:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bundled", type=Path, default=Path("eval/bundled"))
-    parser.add_argument("--number", type=int, default=12, help="of questions")
+    parser.add_argument("--number", type=int, default=12, help="number of questions")
     args = parser.parse_args()
     questions = read_samples(args.bundled / "conversation.jsonl", "conversation")
     samples = []
