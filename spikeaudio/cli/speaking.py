@@ -18,6 +18,7 @@ def speak(
     file: Annotated[Path | None, typer.Option(help="Text file (UTF-8) to read, instead of TEXT.")] = None,
     seed: Seed = 0,
     voice: Voice = None,
+    speed: Annotated[float, typer.Option(help="Factor from 0.25 to 4; 2 reads twice as fast.")] = 1.0,
     model: Model = SHIPPED_CHECKPOINT,
     device: Device = None,
     dtype: Dtype = None,
@@ -27,7 +28,7 @@ def speak(
     check_output(output)
     if output == STANDARD and sys.stdout.isatty():
         raise ValueError("a terminal cannot play sound: give --output FILE.wav, or send standard output elsewhere")
-    speech = load(model, device, dtype).speak(words, seed=seed, voice=voice)
+    speech = load(model, device, dtype).speak(words, seed=seed, voice=voice, speed=speed)
     write_audio(output, speech.wav, speech.sampling_rate)
 
 
