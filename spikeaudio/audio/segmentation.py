@@ -15,8 +15,7 @@ from spikeaudio.audio.quiet import Span, sounding_span, sounding_spans
 
 _FRAME_SECONDS = 0.02
 _PAUSE_FRAMES = 10  # 0.2 s
-_MARGIN_SECONDS = 0.15  # of quiet kept on either side of a piece: a word may end more softly than a noise
-_JOINT_SECONDS = 0.05  # of quiet kept on either side of a pause that is shortened
+_MARGIN_SECONDS = 0.05  # of quiet kept on either side of what sounds: a word may begin more softly than a noise
 _SHORTEST_QUIET_END = 0.3  # seconds; models are trained on up to 0.25 s around a clip
 
 
@@ -77,7 +76,7 @@ def pieces(wav: Tensor, sampling_rate: int, max_seconds: float, longest_pause: f
 
 def joined(wav: Tensor, parts: Sequence[Piece], sampling_rate: int) -> Tensor:
     """Neighbouring pieces of `wav` as one, with 0.1 s at most of each pause between them."""
-    joint = round(_JOINT_SECONDS * sampling_rate)
+    joint = round(_MARGIN_SECONDS * sampling_rate)
     spans = [part.span for part in parts]
     kept, begin = [], parts[0].first
     for here, after in itertools.pairwise(spans):
