@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 
 from spikeaudio.audio.files import save_audio
-from spikeaudio.audio.samples import resample
 from spikeaudio.loading.joined import JoinedCheckpoint
 from spikeaudio.prompt.messages import Audio, Messages, is_batch, load_recording
 from spikeaudio.prompt.raw_audio import SAMPLING_RATE
@@ -33,6 +32,7 @@ from spikeaudio.speech.generator import Generator
 from spikeaudio.speech.reading import Reader, sentences_of
 from spikeaudio.speech.result import Reply, Speech, Transcript
 from spikeaudio.speech.seeds import as_seed
+from spikeaudio.speech.voice import voice_of
 
 
 class SpikeAudio(JoinedCheckpoint):
@@ -180,7 +180,8 @@ class SpikeAudio(JoinedCheckpoint):
             text: A text of any length, whose sentences are read one by one; or several texts.
             output: Audio file to write as well; None with several texts.
             seed: Seed of every random number: the same seed says the same again. None: another speech each time.
-            voice: A short recording of the voice to speak with, as path or samples; None: the checkpoint's own.
+            voice: Recording of the voice to speak with, as path or samples; None: the checkpoint's own. Of a longer
+                one, the best `decoder.max_voice_seconds` are taken (spikeaudio-tiny: 2.4).
             sampling_rate: Hz of a voice given as samples; None: 16 kHz.
             candidates: Attempts at each sentence, at most; None: as many as the checkpoint's generation config says.
             generation: Keywords for the language model's `generate`, such as `audio_temperature`.
@@ -190,7 +191,7 @@ class SpikeAudio(JoinedCheckpoint):
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: the text is empty or holds nothing that can be said, a voice that is no recording or too long,
+            ValueError: the text is empty or holds nothing that can be said, a voice that is no recording,
                 or a checkpoint that cannot speak.
 
         >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
@@ -277,7 +278,7 @@ class SpikeAudio(JoinedCheckpoint):
             sampling_rate: Hz of samples given as arrays; None: 16 kHz.
             speech: answer aloud as well.
             seed: Seed of every random number; None: another answer each time.
-            voice: a short recording of the voice to answer with, as `audio`; None: the checkpoint's own.
+            voice: recording of the voice to answer with, as in `speak`; None: the checkpoint's own.
             generation: keywords for the language model's `generate`.
 
         Raises:
@@ -336,7 +337,7 @@ class SpikeAudio(JoinedCheckpoint):
             memory: Number of past turns that the model is shown, at most; None: as many as it learned and can hold.
             speech: answer aloud as well.
             seed: Seed of every random number.
-            voice: a short recording of the voice to answer with; None: the checkpoint's own.
+            voice: recording of the voice to answer with, as in `speak`; None: the checkpoint's own.
             sampling_rate: Hz of recordings given as arrays, the voice included; None: 16 kHz.
             generation: keywords for the language model's `generate`.
 
@@ -365,4 +366,4 @@ class SpikeAudio(JoinedCheckpoint):
             return None
         rate = self.decoder.sampling_rate
         wav = load_recording(voice, rate, SAMPLING_RATE if sampling_rate is None else sampling_rate)
-        return self.decoder.voice(wav, self.tokenizer.encode([resample(wav, rate, SAMPLING_RATE)])[0].codes)
+        return voice_of(wav, self.decoder, self.tokenizer)

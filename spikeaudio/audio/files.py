@@ -1,5 +1,6 @@
 """Audio files in and out, as mono float32 samples in [-1, 1]."""
 
+import errno
 import io
 import logging
 import os
@@ -130,10 +131,11 @@ def save_audio(path: str | Path, wav: Tensor, sampling_rate: int) -> None:
         soundfile.write(encoded, samples, sampling_rate, format=path.suffix[1:].upper())
     except (soundfile.LibsndfileError, ValueError) as error:
         raise ValueError(f"cannot write {path}: {getattr(error, 'error_string', error)}") from error
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}.unfinished{path.suffix}")
+    place = path.resolve()  # a link stays, its target is replaced
+    unfinished = place.with_name(f".{place.stem}.{os.getpid()}.unfinished{place.suffix}")
     try:
         unfinished.write_bytes(encoded.getbuffer())
-        unfinished.replace(path)
+        unfinished.replace(place)
     except OSError as error:
         raise type(error)(f"cannot write {path}: {error.strerror}") from error
     finally:
@@ -148,6 +150,7 @@ def check_writable(path: Path) -> None:
 
     Raises:
         FileNotFoundError: its folder does not exist.
+        PermissionError: its folder cannot be written to.
         ValueError: its extension names no audio format that needs no other settings.
     """
     known = soundfile.available_formats()
@@ -156,3 +159,5 @@ def check_writable(path: Path) -> None:
         raise ValueError(f"cannot tell the audio format of {path}: expected an extension such as .wav, .flac or .mp3")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"cannot write {path}: {os.strerror(errno.EACCES)}")

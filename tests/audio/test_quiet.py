@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from spikeaudio.audio.quiet import sounding_span, sounding_spans
-from spikeaudio.audio.segmentation import joined, pieces, without_quiet
+from spikeaudio.audio.segmentation import joined, loudest, pieces, without_quiet
 
 RATE = 16000
 
@@ -138,3 +138,21 @@ def test_joining_shortens_pauses_and_nothing_else() -> None:
     assert together.square().sum() == pytest.approx(float(wav.square().sum()), rel=1e-3)
     assert torch.equal(without_quiet(wav, RATE, 0.3, inside=True), together)
     assert without_quiet(wav, RATE, 0.3, inside=False).numel() / RATE == pytest.approx(6.1, abs=0.15)
+
+
+# -- loudest part ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rms,brown", NOISES)
+def test_the_part_in_which_the_most_is_said(rms: float, brown: bool) -> None:
+    bang = torch.zeros(RATE)
+    bang[:300] = 1.0
+    wav = torch.cat([bang, steady(4.0, rms, brown=brown), speech(2.0), steady(3.0, rms, 2, brown), bang])
+    first, last = loudest(wav, RATE, 2.0)
+    assert first / RATE == pytest.approx(5.0, abs=0.1) and last - first == 2 * RATE
+    assert loudest(speech(2.0), RATE, 2.0) == (0, 2 * RATE)
+
+
+def test_a_part_of_silence_is_as_good_as_any_other() -> None:
+    first, last = loudest(torch.zeros(2 * RATE), RATE, 1.0)
+    assert last - first == RATE and first >= 0

@@ -1,4 +1,4 @@
-"""Files whose header tells no length, a wrong one, or more than they hold: all of the sound comes, and a word about it."""
+"""Files whose header tells no length or a wrong one: all of the sound that is there comes, and what is missing is told."""
 
 import io
 import shutil
