@@ -1,4 +1,4 @@
-"""Files whose header tells no length or a wrong one: all of the sound that is there comes, and what is missing is told."""
+"""Files whose header tells no length or a wrong one: all of the sound in them comes, and what is missing is told."""
 
 import io
 import shutil
