@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from spikeaudio.audio.files import save_audio
-from spikeaudio.audio.samples import resample
 from spikeaudio.audio.tempo import change_tempo, check_speed
 from spikeaudio.loading.joined import JoinedCheckpoint
 from spikeaudio.prompt.messages import Audio, Messages, is_batch, load_recording
@@ -35,6 +34,7 @@ from spikeaudio.speech.generator import Generator
 from spikeaudio.speech.reading import Reader, sentences_of
 from spikeaudio.speech.result import Reply, Speech, Transcript
 from spikeaudio.speech.seeds import as_seed
+from spikeaudio.speech.voice import voice_of
 
 
 class SpikeAudio(JoinedCheckpoint):
@@ -185,7 +185,8 @@ class SpikeAudio(JoinedCheckpoint):
             text: A text of any length, whose sentences are read one by one; or several texts.
             output: Audio file to write as well; None with several texts.
             seed: Seed of every random number: the same seed says the same again. None: another speech each time.
-            voice: A short recording of the voice to speak with, as path or samples; None: the checkpoint's own.
+            voice: Recording of the voice to speak with, as path or samples; None: the checkpoint's own. Of a longer
+                one, the best `decoder.max_voice_seconds` are taken (spikeaudio-tiny: 2.4).
             sampling_rate: Hz of a voice given as samples; None: 16 kHz.
             candidates: Attempts at each sentence, at most; None: as many as the checkpoint's generation config says.
             speed: Factor from 0.25 to 4 by which the speech is faster, at the same pitch.
@@ -196,7 +197,7 @@ class SpikeAudio(JoinedCheckpoint):
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: the text is empty or holds nothing that can be said, a voice that is no recording or too long,
+            ValueError: the text is empty or holds nothing that can be said, a voice that is no recording,
                 a speed out of range, or a checkpoint that cannot speak.
 
         >>> model = SpikeAudio.from_pretrained("checkpoints/spikeaudio-tiny")
@@ -285,7 +286,7 @@ class SpikeAudio(JoinedCheckpoint):
             sampling_rate: Hz of samples given as arrays; None: 16 kHz.
             speech: answer aloud as well.
             seed: Seed of every random number; None: another answer each time.
-            voice: a short recording of the voice to answer with, as `audio`; None: the checkpoint's own.
+            voice: recording of the voice to answer with, as in `speak`; None: the checkpoint's own.
             generation: keywords for the language model's `generate`.
 
         Raises:
@@ -344,7 +345,7 @@ class SpikeAudio(JoinedCheckpoint):
             memory: Number of past turns that the model is shown, at most; None: as many as it learned and can hold.
             speech: answer aloud as well.
             seed: Seed of every random number.
-            voice: a short recording of the voice to answer with; None: the checkpoint's own.
+            voice: recording of the voice to answer with, as in `speak`; None: the checkpoint's own.
             sampling_rate: Hz of recordings given as arrays, the voice included; None: 16 kHz.
             generation: keywords for the language model's `generate`.
 
@@ -373,4 +374,4 @@ class SpikeAudio(JoinedCheckpoint):
             return None
         rate = self.decoder.sampling_rate
         wav = load_recording(voice, rate, SAMPLING_RATE if sampling_rate is None else sampling_rate)
-        return self.decoder.voice(wav, self.tokenizer.encode([resample(wav, rate, SAMPLING_RATE)])[0].codes)
+        return voice_of(wav, self.decoder, self.tokenizer)

@@ -1,20 +1,32 @@
 """Audio files in and out, as mono float32 samples in [-1, 1]."""
 
+import errno
+import io
+import logging
 import os
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 import soundfile
 from torch import Tensor
 
+from spikeaudio.audio.ffmpeg import ffmpeg_decode, ffmpeg_installed
 from spikeaudio.audio.samples import check_wav, resample
+from spikeaudio.audio.sound import Sound, read_sound
 
-_BLOCK_FRAMES = 1 << 20  # files are read and mixed down in pieces, so that an hour of stereo never stands in memory
+logger = logging.getLogger(__name__)
+
+_MORE_SECONDS = 0.2  # decoders differ by the silence that an encoder adds
 
 
 def load_audio(path: str | Path, sampling_rate: int) -> Tensor:
-    """Read an audio file that libsndfile knows (wav, flac, ogg, mp3, ...) as mono samples.
+    """Read an audio file as mono samples.
+
+    libsndfile reads it (wav, flac, ogg, opus, mp3, ...), else ffmpeg where it is installed (m4a, aac, webm, ...). A
+    warning tells of a file that ends before its header says.
+
+    >>> load_audio("spikeaudio/samples/question.wav", 16000).shape
+    torch.Size([35200])
 
     Args:
         path: the file. Several channels are averaged.
@@ -30,18 +42,17 @@ def load_audio(path: str | Path, sampling_rate: int) -> Tensor:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no such audio file: {path}")
-    if not path.is_file():
+    if path.is_dir():
         raise ValueError(f"expected an audio file, got a folder: {path}")
-    if path.stat().st_size == 0:
-        raise ValueError(f"{path} is empty: the file has 0 bytes")
-    return decode_audio(os.fsencode(path), sampling_rate, str(path))  # a name need not be UTF-8
+    with path.open("rb") as file:
+        return decode_audio(file, sampling_rate, str(path))
 
 
-def decode_audio(source: bytes | BinaryIO, sampling_rate: int, name: str = "audio") -> Tensor:
-    """Decode audio as `load_audio` does, from an open file as well.
+def decode_audio(source: BinaryIO, sampling_rate: int, name: str = "audio") -> Tensor:
+    """Decode audio as `load_audio` does, from an open file.
 
     Args:
-        source: the name of a file as bytes, or an open binary file.
+        source: an open binary file, which need not be able to seek.
         sampling_rate: Hz of the result.
         name: name for it in an error.
 
@@ -51,22 +62,56 @@ def decode_audio(source: bytes | BinaryIO, sampling_rate: int, name: str = "audi
     Raises:
         ValueError: it is not audio, holds no samples, or holds NaN or infinity.
     """
-    blocks = []
+    file = source if source.seekable() else io.BytesIO(source.read())
+    if file.seek(0, io.SEEK_END) == 0:
+        raise ValueError(f"{name} is empty: the file has 0 bytes")
     try:
-        with soundfile.SoundFile(source) as file:
-            rate = int(file.samplerate)
-            # Not `blocks`: it yields the length that a header declares, and memory of before where less was decoded.
-            buffer = np.zeros((_BLOCK_FRAMES, file.channels), np.float32)
-            while count := file.buffer_read_into(buffer, "float32"):
-                blocks.append(buffer[:count].mean(axis=1))
+        sound = read_sound(file)
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"{name} is not audio that libsndfile can read: {error.error_string}") from error
-    wav = np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-    return resample(check_wav(wav, name=name), rate, sampling_rate)
+        sound = _by_ffmpeg(file, sampling_rate, name, error.error_string)
+    else:
+        if (sound.flaw or not len(sound.wav)) and ffmpeg_installed():
+            sound = _longer(sound, file, sampling_rate)
+    wav = check_wav(sound.wav, name=name)
+    if sound.flaw:
+        logger.warning("%s %s", name, sound.flaw)
+    return resample(wav, sound.sampling_rate, sampling_rate)
+
+
+def _by_ffmpeg(file: BinaryIO, sampling_rate: int, name: str, error: str) -> Sound:
+    """Sound that libsndfile cannot read, with its error."""
+    refused = f"{name} is not audio that libsndfile can read: {error.rstrip('.')}."
+    if not ffmpeg_installed():
+        raise ValueError(f"{refused} Convert it to wav or flac, or install ffmpeg, which reads m4a, aac, webm and more")
+    file.seek(0)
+    try:
+        return ffmpeg_decode(file.read(), sampling_rate)
+    except ValueError as other:
+        raise ValueError(f"{refused} Nor can ffmpeg: {other}") from other
+
+
+def _longer(sound: Sound, file: BinaryIO, sampling_rate: int) -> Sound:
+    """A damaged sound, or more of it if ffmpeg finds more."""
+    file.seek(0)
+    try:
+        other = ffmpeg_decode(file.read(), sampling_rate)
+    except ValueError:
+        return sound
+    if other.seconds < sound.seconds + _MORE_SECONDS:
+        return sound
+    return Sound(other.wav, other.sampling_rate, other.flaw or sound.flaw)
 
 
 def save_audio(path: str | Path, wav: Tensor, sampling_rate: int) -> None:
     """Write mono samples as 16-bit audio; the format follows the file's extension (.wav, .flac, ...).
+
+    The file is there whole or not at all: it is written beside its place and then moved there.
+
+    >>> import tempfile, torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_audio(f"{folder}/tone.flac", torch.sin(torch.arange(16000) / 9), 16000)
+    ...     load_audio(f"{folder}/tone.flac", 8000).shape
+    torch.Size([8000])
 
     Args:
         path: the file, in an existing folder. An existing file is replaced.
@@ -75,15 +120,26 @@ def save_audio(path: str | Path, wav: Tensor, sampling_rate: int) -> None:
 
     Raises:
         FileNotFoundError: if the folder does not exist.
+        OSError: if the folder cannot be written to, or the disk is full.
         ValueError: if the extension names no format, or ``wav`` is no (N,) of finite samples.
     """
     path = Path(path)
     check_writable(path)
     samples = check_wav(wav, name="wav").clamp(-1.0, 1.0).numpy()
+    encoded = io.BytesIO()
     try:
-        soundfile.write(path, samples, sampling_rate)
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"cannot write {path}: {error.error_string}") from error
+        soundfile.write(encoded, samples, sampling_rate, format=path.suffix[1:].upper())
+    except (soundfile.LibsndfileError, ValueError) as error:
+        raise ValueError(f"cannot write {path}: {getattr(error, 'error_string', error)}") from error
+    place = path.resolve()  # a link stays, its target is replaced
+    unfinished = place.with_name(f".{place.stem}.{os.getpid()}.unfinished{place.suffix}")
+    try:
+        unfinished.write_bytes(encoded.getbuffer())
+        unfinished.replace(place)
+    except OSError as error:
+        raise type(error)(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def check_writable(path: Path) -> None:
@@ -94,6 +150,7 @@ def check_writable(path: Path) -> None:
 
     Raises:
         FileNotFoundError: its folder does not exist.
+        PermissionError: its folder cannot be written to.
         ValueError: its extension names no audio format that needs no other settings.
     """
     known = soundfile.available_formats()
@@ -102,3 +159,5 @@ def check_writable(path: Path) -> None:
         raise ValueError(f"cannot tell the audio format of {path}: expected an extension such as .wav, .flac or .mp3")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"cannot write {path}: {os.strerror(errno.EACCES)}")

@@ -4,7 +4,7 @@ Frames of 40 ms, every 20 ms, have an energy in 13 bands from 100 Hz up, average
 
 - its level is more than 40 dB below the loud frames: that is silence for whoever hears the recording. Or
 - its level is more than 15 dB below them, and its spectrum stays what it is for half a second (3 dB on average over
-  the bands). That is a steady noise: speech changes its spectrum several times a second.
+  the bands, 6 dB in its level). That is a steady noise: speech changes its spectrum several times a second.
 
 The level is that of 100 to 2800 Hz, where speech has its energy and white noise has not. The loud frames are those
 that only 0.2 s of the recording exceed: one bang does not make the rest of a recording quiet. Where nothing is louder
@@ -26,6 +26,7 @@ _LEVEL_BANDS = 10  # up to 2800 Hz
 _SILENCE_DB = 40.0  # below the loud frames
 _NOISE_DB = 15.0  # below the loud frames, at most so much is a steady noise
 _STEADY_DB = 3.0  # mean distance of the bands from their own mean over _STEADY_FRAMES
+_STEADY_LEVEL_DB = 6.0  # the same of the level: a tone that decays changes in few bands
 _STEADY_FRAMES = 25  # 0.5 s
 _SMOOTH_FRAMES = 5  # 0.1 s
 _LOUD_FRAMES = 10  # 0.2 s
@@ -33,6 +34,7 @@ _OUTERMOST_FRAMES = 10  # 0.2 s
 _LEAD_FRAMES = 15  # 0.3 s
 _TAIL_FRAMES = 25  # 0.5 s
 _FLOOR = 1e-9  # -90 dB of full scale in a band: what is below sounds like digital silence
+_INAUDIBLE = 3e-5  # peak below which a recording is digital silence: one step of 16 bits
 _BLOCK_FRAMES = 3000  # a minute: the spectra of an hour never stand in memory
 
 
@@ -60,6 +62,8 @@ def sounding_spans(wav: Tensor, sampling_rate: int, shortest_quiet: float, short
     Returns:
         Spans with quiet between them; the whole recording if it is as loud everywhere; none if it is digital silence.
     """
+    if wav.abs().max() < _INAUDIBLE:
+        return []
     quiet = _quiet_frames(wav, sampling_rate)
     frame = round(_FRAME_SECONDS * sampling_rate)
     count = len(quiet)
@@ -90,50 +94,54 @@ def sounding_span(wav: Tensor, sampling_rate: int) -> Span | None:
         wav: (N,) float32, N >= 1.
         sampling_rate: Hz, at least 8000.
     """
-    decibels, soft, silent = _frames(wav, sampling_rate)
-    if bool(silent.all()):
+    if wav.abs().max() < _INAUDIBLE:
         return None
-    first, last = 0, len(decibels)
-    while run := _outermost(decibels[first:], soft[first:], _LEAD_FRAMES):
+    spectrum, soft, _ = _frames(wav, sampling_rate)
+    first, last = 0, len(spectrum)
+    while run := _outermost(spectrum[first:], soft[first:], _LEAD_FRAMES):
         first += run
-    while run := _outermost(decibels[first:last].flip(0), soft[first:last].flip(0), _TAIL_FRAMES):
+    while run := _outermost(spectrum[first:last].flip(0), soft[first:last].flip(0), _TAIL_FRAMES):
         last -= run
     frame = round(_FRAME_SECONDS * sampling_rate)
-    return Span(first * frame, wav.numel() if last == len(decibels) else min((last + 1) * frame, wav.numel()))
+    return Span(first * frame, wav.numel() if last == len(spectrum) else min((last + 1) * frame, wav.numel()))
 
 
-def _outermost(decibels: Tensor, soft: Tensor, shortest: int) -> int:
+def _outermost(spectrum: Tensor, soft: Tensor, shortest: int) -> int:
     """Number of frames at the start that sound as the first ones; 0 if these are fewer than `shortest`."""
-    if len(decibels) <= shortest:
+    if len(spectrum) <= shortest:
         return 0
-    alike = soft & ((decibels - decibels[:_OUTERMOST_FRAMES].mean(dim=0)).abs().mean(dim=1) < _STEADY_DB)
-    run = _length(alike)
+    run = _length(soft & _alike(spectrum, spectrum[:_OUTERMOST_FRAMES].mean(dim=0)))
     return run if run >= shortest else 0
 
 
 def _quiet_frames(wav: Tensor, sampling_rate: int) -> Tensor:
     """(F,) bool: frames in which nothing is said or played."""
-    decibels, soft, silent = _frames(wav, sampling_rate)
-    change = (decibels - _smoothed(decibels, _STEADY_FRAMES)).abs().mean(dim=1)
-    steady = soft & (change < _STEADY_DB)
+    spectrum, soft, silent = _frames(wav, sampling_rate)
+    steady = soft & _alike(spectrum, _smoothed(spectrum, _STEADY_FRAMES))
     # Half a second reaches into the speech beside a noise: each run grows by the frames that sound as it does.
     for first, last in _runs(steady):
-        sound = decibels[first:last].mean(dim=0)
+        sound = spectrum[first:last].mean(dim=0)
         before, after = (
-            soft[part] & ((decibels[part] - sound).abs().mean(dim=1) < _STEADY_DB)
+            soft[part] & _alike(spectrum[part], sound)
             for part in (slice(max(0, first - _STEADY_FRAMES), first), slice(last, last + _STEADY_FRAMES))
         )
         steady[first - _length(before.flip(0)) : last + _length(after)] = True
     return silent | steady
 
 
+def _alike(spectrum: Tensor, other: Tensor) -> Tensor:
+    """(F,) bool: frames that sound like `other`, (F, 14) or (14,), in their bands and in their level."""
+    distance = (spectrum - other).abs()
+    return (distance[:, :-1].mean(dim=1) < _STEADY_DB) & (distance[:, -1] < _STEADY_LEVEL_DB)
+
+
 def _frames(wav: Tensor, sampling_rate: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Spectrum (F, 13) in dB; soft (F,) bool: so soft that it may be noise; silent (F,) bool."""
+    """Bands and, last, their level in dB (F, 14); frames so soft that they may be noise (F,); silent ones (F,)."""
     bands = _smoothed(_band_energies(wav, sampling_rate), _SMOOTH_FRAMES)
     level = bands[:, :_LEVEL_BANDS].sum(dim=1).clamp(min=_FLOOR).log10() * 10
     loud = level.topk(min(_LOUD_FRAMES, len(level))).values[-1]
-    silent = (level < loud - _SILENCE_DB) | (bands.sum(dim=1) < _FLOOR)
-    return bands.clamp(min=_FLOOR).log10() * 10, level < loud - _NOISE_DB, silent
+    spectrum = torch.cat([bands.clamp(min=_FLOOR).log10() * 10, level[:, None]], dim=1)
+    return spectrum, level < loud - _NOISE_DB, level < loud - _SILENCE_DB
 
 
 def _length(frames: Tensor) -> int:

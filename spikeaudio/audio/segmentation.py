@@ -15,8 +15,7 @@ from spikeaudio.audio.quiet import Span, sounding_span, sounding_spans
 
 _FRAME_SECONDS = 0.02
 _PAUSE_FRAMES = 10  # 0.2 s
-_MARGIN_SECONDS = 0.15  # of quiet kept on either side of a piece: a word may end more softly than a noise
-_JOINT_SECONDS = 0.05  # of quiet kept on either side of a pause that is shortened
+_MARGIN_SECONDS = 0.05  # of quiet kept on either side of what sounds: a word may begin more softly than a noise
 _SHORTEST_QUIET_END = 0.3  # seconds; models are trained on up to 0.25 s around a clip
 
 
@@ -77,7 +76,7 @@ def pieces(wav: Tensor, sampling_rate: int, max_seconds: float, longest_pause: f
 
 def joined(wav: Tensor, parts: Sequence[Piece], sampling_rate: int) -> Tensor:
     """Neighbouring pieces of `wav` as one, with 0.1 s at most of each pause between them."""
-    joint = round(_JOINT_SECONDS * sampling_rate)
+    joint = round(_MARGIN_SECONDS * sampling_rate)
     spans = [part.span for part in parts]
     kept, begin = [], parts[0].first
     for here, after in itertools.pairwise(spans):
@@ -136,3 +135,32 @@ def split_at_pauses(wav: Tensor, sampling_rate: int, max_seconds: float) -> list
         quietest = start + longest // 5 + int(torch.argmin(window))
         cuts.append((quietest + _PAUSE_FRAMES // 2) * frame)
     return [wav[first:last] for first, last in zip(cuts, [*cuts[1:], wav.numel()], strict=True)]
+
+
+def loudest(wav: Tensor, sampling_rate: int, seconds: float) -> Span:
+    """The part of a recording in which the most is said.
+
+    Its frames of 20 ms have the greatest sum of amplitudes. Quiet frames count as nothing, and none counts as more
+    than the loud frames do, so that no bang and no steady noise is taken for speech.
+
+    >>> import torch
+    >>> tone = torch.sin(torch.arange(16000) * 0.1)
+    >>> loudest(torch.cat([torch.zeros(16000), tone, torch.zeros(16000)]), 16000, 1.0)
+    Span(first=16000, last=32000)
+
+    Args:
+        wav: (N,) float32, N >= 1.
+        sampling_rate: Hz.
+        seconds: duration of the part, at most that of the recording.
+    """
+    frame = round(_FRAME_SECONDS * sampling_rate)
+    count, length = wav.numel() // frame, round(seconds * sampling_rate)
+    amplitude = wav[: count * frame].view(-1, frame).square().mean(dim=1).sqrt()
+    heard = torch.zeros(count)
+    for span in sounding_spans(wav, sampling_rate, _SHORTEST_QUIET_END, _SHORTEST_QUIET_END):
+        heard[span.first // frame : span.last // frame] = 1.0
+    loud = amplitude.topk(min(_PAUSE_FRAMES, count)).values[-1]
+    said = torch.minimum(amplitude, loud) * heard
+    window = said.unfold(0, min(count, round(seconds / _FRAME_SECONDS)), 1).sum(dim=1)
+    first = min(int(window.argmax()) * frame, wav.numel() - length)
+    return Span(first, first + length)

@@ -162,6 +162,19 @@ class SpikeAudioConfig(Qwen2Config):
             raise ValueError("use_sliding_window is not supported: both stacks attend to the whole past")
 
     @property
+    def inputs_to_logits_ratio(self) -> int:
+        """Nothing: transformers' recognition pipeline asks for it before it cuts a recording into chunks.
+
+        Its chunks overlap. It joins what is written for them as it is, so that words come twice.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "chunk_length_s is not supported: leave it out, recordings of any length are cut at their pauses"
+        )
+
+    @property
     def special_token_ids(self) -> dict[str, int]:
         """Field name -> id of every special token this config defines (``think_end_token_id`` only if set)."""
         names = (

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from spikeaudio.audio.segmentation import Piece, joined, pieces
@@ -22,6 +23,7 @@ _BATCH_PIECES = 16
 _SILENCE = 1e-4  # peak below which a recording holds nothing to transcribe: -80 dB of full scale
 _TEXT_IDS_SPARE = 16  # a transcript has at most one id per code and so many more
 _SURE = -0.01  # mean log probability of a token, above which a piece is not heard again
+_QUICK_SECONDS = 2.0  # what takes no longer shows no progress
 _LONGEST_JOINED_PAUSE = 10.0  # seconds
 
 
@@ -149,19 +151,23 @@ def _most_probable(texts: dict[tuple[int, int], Text], count: int) -> list[tuple
 
 
 def _texts(generator: Generator, wavs: Sequence[Tensor], generation: dict[str, Any]) -> Iterator[Text]:
-    """What is said in each clip, a batch at a time."""
+    """What is said in each clip, a batch at a time; a terminal shows how many are done."""
     processor = generator.processor
-    for first in range(0, len(wavs), _BATCH_PIECES):
-        tokens = processor.hear(wavs[first : first + _BATCH_PIECES])
-        limit = {"max_new_tokens": max(len(item.codes) for item in tokens) + _TEXT_IDS_SPARE, **generation}
-        watch = _Probabilities(processor.layout.text_eos_token_id)
-        limit["logits_processor"] = LogitsProcessorList([*(generation.get("logits_processor") or ()), watch])
-        output, length = generator(processor.apply_transcription_request(tokens), "text", **limit)
-        assert output.sequences is not None
-        sequences = output.sequences.cpu()
-        if len(sequences) != len(tokens):
-            raise ValueError(f"transcription gives one text per recording, got {len(sequences)} for {len(tokens)}")
-        yield from watch.texts(sequences[:, length:])
+    with tqdm(
+        total=len(wavs), desc="transcribing", unit="segment", delay=_QUICK_SECONDS, leave=False, disable=None
+    ) as bar:
+        for first in range(0, len(wavs), _BATCH_PIECES):
+            tokens = processor.hear(wavs[first : first + _BATCH_PIECES])
+            limit = {"max_new_tokens": max(len(item.codes) for item in tokens) + _TEXT_IDS_SPARE, **generation}
+            watch = _Probabilities(processor.layout.text_eos_token_id)
+            limit["logits_processor"] = LogitsProcessorList([*(generation.get("logits_processor") or ()), watch])
+            output, length = generator(processor.apply_transcription_request(tokens), "text", **limit)
+            assert output.sequences is not None
+            sequences = output.sequences.cpu()
+            if len(sequences) != len(tokens):
+                raise ValueError(f"transcription gives one text per recording, got {len(sequences)} for {len(tokens)}")
+            bar.update(len(tokens))
+            yield from watch.texts(sequences[:, length:])
 
 
 class _Probabilities(LogitsProcessor):

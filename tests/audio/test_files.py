@@ -1,5 +1,9 @@
 """Audio files and arrays of every usual kind become mono float32, or one sentence; the mel is the published one."""
 
+import errno
+import os
+import resource
+import signal
 from pathlib import Path
 
 import librosa
@@ -114,6 +118,37 @@ def test_save_refuses(tmp_path: Path) -> None:
         save_audio(tmp_path / "no" / "a.wav", torch.zeros(4), 24000)
     with pytest.raises(ValueError, match="holds no samples"):
         save_audio(tmp_path / "a.wav", torch.zeros(0), 24000)
+
+
+def test_a_full_disk_leaves_no_broken_file(tmp_path: Path) -> None:
+    """A file that may grow no further than 8192 bytes stands for the disk."""
+    save_audio(tmp_path / "a.wav", torch.zeros(100), 24000)
+    before = (tmp_path / "a.wav").read_bytes()
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
+    try:
+        for name in ("a.wav", "b.flac"):
+            with pytest.raises(OSError, match=rf"cannot write .*{name}: {os.strerror(errno.EFBIG)}"):
+                save_audio(tmp_path / name, torch.randn(24000) * 0.1, 24000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+    assert (tmp_path / "a.wav").read_bytes() == before
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests may run as root, who may write anywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK and path == tmp_path))
+    with pytest.raises(PermissionError, match=rf"cannot write .*a\.wav: {os.strerror(errno.EACCES)}"):
+        save_audio(tmp_path / "a.wav", torch.zeros(4), 24000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.wav").symlink_to(tmp_path / "a.wav")
+    save_audio(tmp_path / "link.wav", torch.zeros(4), 24000)
+    assert (tmp_path / "link.wav").is_symlink() and len(load_audio(tmp_path / "a.wav", 24000)) == 4
 
 
 # -- arrays --------------------------------------------------------------------------------------------------------
