@@ -154,11 +154,15 @@ class SpikeAudioForSpeechGeneration(SpikeAudioForConditionalGeneration):
         return output
 
 
+_SAMPLES = (torch.uint8, torch.int16)  # integers of audio files, too short for ids
+
+
 class SpikeAudioForSpeechSeq2Seq(SpikeAudioForSpeechGeneration):
     """Samples to text.
 
     transformers' recognition pipeline passes the samples under the name of the model's main input, which `generate`
-    also needs for the prompt that is made of them: so `input_ids` of a floating dtype are samples.
+    also needs for the prompt that is made of them: so `input_ids` of a floating dtype, or of one as short as that of
+    16-bit audio, are samples.
     """
 
     def generate(  # type: ignore[override]
@@ -174,7 +178,8 @@ class SpikeAudioForSpeechSeq2Seq(SpikeAudioForSpeechGeneration):
         Args:
             inputs: as `input_ids`.
             *args: for `SpikeAudioForSpeechGeneration.generate`; none with samples.
-            input_ids: (B, N) floating: samples at 16 kHz. Long: the text stream of a prompt, which is continued.
+            input_ids: (B, N) floating, uint8 or int16: samples at 16 kHz. Else the text stream of a prompt, which is
+                continued.
             attention_mask: (B, N), 0 where a shorter recording is padded; or the prompt's.
             **kwargs: for `SpikeAudioForSpeechGeneration.generate`.
 
@@ -182,7 +187,7 @@ class SpikeAudioForSpeechSeq2Seq(SpikeAudioForSpeechGeneration):
             As the language model's `generate`; of recordings, (B, T) transcripts alone, blank after their ends.
         """
         given = inputs if input_ids is None else input_ids
-        if given is None or not given.is_floating_point():
+        if given is None or not (given.is_floating_point() or given.dtype in _SAMPLES):
             return super().generate(given, *args, attention_mask=attention_mask, **kwargs)
         mask = torch.ones_like(given, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         wavs = [check_wav(row[real]) for row, real in zip(given, mask, strict=True)]

@@ -167,6 +167,8 @@ def test_speech_recognition_pipeline(tiny_checkpoint: Path, wav: np.ndarray, fac
     options = {"generate_kwargs": {"max_new_tokens": 29}}  # as `transcribe` for 13 codes
     assert recognize(wav, **options) == {"text": facade.transcribe(wav)}
     assert recognize({"raw": wav, "sampling_rate": RATE}, **options)["text"] == facade.transcribe(wav)
+    for integers in ((wav * 32767).astype(np.int16), (wav * 127 + 128).astype(np.uint8)):
+        assert recognize(integers.copy(), **options) == {"text": facade.transcribe(integers)}
     batch = recognize([wav, wav[:8000]], batch_size=2, **options)
     assert [item["text"] for item in batch] == facade.transcribe([wav, wav[:8000]])
 
