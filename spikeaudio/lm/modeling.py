@@ -137,7 +137,8 @@ class SpikeAudioModel(SpikeAudioPreTrainedModel):
         """
         given = inputs.pop("audio_features", None)
         names = [name for name in self.audio_encoder.input_names if name != "audio_features"]
-        heard = {name: value for name in names if (value := inputs.pop(name, None)) is not None}
+        taken = {name: inputs.pop(name, None) for name in names}
+        heard = {name: value for name, value in taken.items() if value is not None}
         if not heard:
             return given
         if given is not None:

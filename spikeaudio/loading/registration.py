@@ -12,7 +12,8 @@ A table can be filled only once it exists. `import spikeaudio` takes millisecond
 we cannot import it just to write into it, and transformers 5 asks no entry points of other packages. Hence the one
 hook here: `_TableWatch`, a finder of the standard import system. It answers for the four modules that hold a table,
 has the table filled after its module has run, and leaves ``sys.meta_path`` with the last of them. Every other import
-passes it by. A table that exists already is filled at once.
+passes it by. A table that exists already is filled at once. A fifth module is peft's: there, spiking layers close
+themselves to merging (:mod:`spikeaudio.spiking.layers.adapters`).
 
 Source: transformers 5.23 `models/auto`; `tests/loading/test_registration.py` tries every order of imports.
 """
@@ -188,9 +189,14 @@ def _fill_quantizers(registry: ModuleType) -> None:
     registry.AUTO_QUANTIZER_MAPPING["gif"] = _Later("spikeaudio.spiking.quantizer", "GIFQuantizer")
 
 
+def _close_merging(tuners: ModuleType) -> None:
+    importlib.import_module("spikeaudio.spiking.layers.adapters").refuse_merging(tuners)
+
+
 _TABLES: "dict[str, Callable[[ModuleType], None]]" = {
     f"{_AUTO}.configuration_auto": _fill_configs,
     f"{_AUTO}.modeling_auto": _fill_models,
     f"{_AUTO}.processing_auto": _fill_processors,
     "transformers.quantizers.auto": _fill_quantizers,
+    "peft.tuners.tuners_utils": _close_merging,
 }

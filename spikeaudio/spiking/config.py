@@ -28,7 +28,8 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
         neuron: parameters of the neurons, or what ``config.json`` holds of them; None: ``GIF()``.
         weight_bits: 2 (ternary: -1, 0 or 1 times a scale) to 8, packed back to back.
         group_size: inputs that share a weight scale; None: all inputs of a row.
-        targets: last parts of the names of the layers that spike. Heads, embeddings and adaptors are not among them.
+        targets: last parts of the names of the layers that spike, such as ``q_proj``. Where another layer has the same
+            last part, name more of it: ``self_attn.out_proj``. Heads, embeddings and adaptors are not among them.
         modules_to_not_convert: names of modules that stay dense with everything inside of them.
         rotate: whether R1 and R2 are fused into the weights (adaptors then end in a linear layer) and every down
             projection has R4, an online Hadamard rotation, in front of its neuron.
@@ -125,5 +126,9 @@ class GIFConfig(QuantizationConfigMixin):  # type: ignore[misc]
 
     def spikes(self, name: str, module: nn.Module) -> bool:
         """Whether a module of this name becomes a spiking layer."""
-        targeted = isinstance(module, nn.Linear) and name.rpartition(".")[2] in self.targets
-        return targeted and not any(f".{dense}." in f".{name}." for dense in self.modules_to_not_convert)
+        targeted = any(f".{name}".endswith(f".{target}") for target in self.targets)
+        return (
+            isinstance(module, nn.Linear)
+            and targeted
+            and not any(f".{dense}." in f".{name}." for dense in self.modules_to_not_convert)
+        )

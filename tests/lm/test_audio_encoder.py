@@ -79,10 +79,11 @@ def test_saved_and_loaded_again_also_spiking(model, tmp_path):
     assert isinstance(again.config.audio_encoder_config, WhisperConfig)
     for name, tensor in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor), name
-    everywhere = GIFConfig(targets=[*TARGETS, "out_proj", "fc1", "fc2"], modules_to_not_convert=[])
+    everywhere = GIFConfig(targets=[*TARGETS, "self_attn.out_proj", "fc1", "fc2"], modules_to_not_convert=[])
     spiking = SpikeAudioForConditionalGeneration.from_pretrained(tmp_path, quantization_config=everywhere)
     names = {name for name, _ in spiking_layers(spiking)}
-    assert {"model.audio_encoder.layers.0.fc1", "model.audio_encoder.layers.0.self_attn.k_proj"} <= names
+    assert {"model.audio_encoder.layers.0.fc1", "model.audio_encoder.layers.0.self_attn.out_proj"} <= names
+    assert not any("adaptor" in name for name in names)
 
 
 def test_what_does_not_fit_is_said(model, tiny_model, tiny_config, prompt):

@@ -184,6 +184,15 @@ def test_gradients_reach_every_parameter(tiny_model, prompt, checkpointing):
             torch.testing.assert_close(p.grad.norm(), norms[name])
 
 
+def test_with_its_heads_it_compiles_to_one_graph(tiny_model, prompt):
+    model = tiny_model().eval()
+    inputs = prompt(model.config, codes=0, text=3, seed=2)
+    streams = {name: inputs[name] for name in ("input_ids", "audio_input_ids")} | {"use_cache": False}
+    whole = torch.compile(model, backend="eager", fullgraph=True)  # a break in the graph is an error
+    with torch.no_grad():
+        torch.testing.assert_close(whole(**streams).audio_logits, model(**streams).audio_logits, rtol=0, atol=0)
+
+
 def test_lora_attaches(tiny_model, prompt):
     peft = pytest.importorskip("peft")
     model = tiny_model()

@@ -150,6 +150,8 @@ import spikeaudio
 ours = [finder for finder in sys.meta_path if type(finder).__module__.startswith("spikeaudio.")]
 assert len(ours) == 1
 import transformers.models.auto.processing_auto, transformers.quantizers.auto
+assert ours[0] in sys.meta_path
+import peft
 assert ours[0] not in sys.meta_path
 """
     python(code)

@@ -22,9 +22,9 @@ from spikeaudio.spiking.preset import preset
 from tests.fixtures.published_folder import write_published
 
 pytestmark = pytest.mark.golden
-EVERYWHERE: dict[str, Any] = {
-    "targets": [*TARGETS, "out_proj", "fc1", "fc2"],
-    "modules_to_not_convert": ["feature_adaptor"],
+EVERYWHERE: dict[str, Any] = {  # without "self_attn", "out_proj" is the feature adaptor's, too
+    "targets": [*TARGETS, "self_attn.out_proj", "fc1", "fc2"],
+    "modules_to_not_convert": [],
 }
 
 
