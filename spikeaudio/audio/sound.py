@@ -24,7 +24,7 @@ class Sound:
     Attributes:
         wav: (N,) float32, channels averaged.
         sampling_rate: Hz.
-        flaw: what is wrong with the file, as the end of a sentence that begins with its name; empty if it is whole.
+        flaw: complaint about the file, as the end of a sentence that begins with its name; empty if it is whole.
     """
 
     wav: NDArray[np.float32]
