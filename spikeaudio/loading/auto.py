@@ -160,9 +160,9 @@ _SAMPLES = (torch.uint8, torch.int16)  # integers of audio files, too short for 
 class SpikeAudioForSpeechSeq2Seq(SpikeAudioForSpeechGeneration):
     """Samples to text.
 
-    transformers' recognition pipeline passes the samples under the name of the model's main input, `input_ids`. `generate`
-    needs that name for the prompt that is made of them, too. So floats are samples, and so are integers as short as
-    those of 16-bit audio.
+    transformers' recognition pipeline passes the samples under the name of the model's main input, `input_ids`.
+    `generate` needs that name for the prompt that is made of them, too. So floats are samples, and so are integers as
+    short as those of 16-bit audio.
     """
 
     def generate(  # type: ignore[override]
