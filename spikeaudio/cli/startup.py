@@ -49,7 +49,7 @@ def import_light() -> None:
 
         _postpone("torch._dynamo", "_trace_wrapped_higher_order_op", **dict.fromkeys(_MARKS, _unmarked))
         _postpone("sympy", Basic=type("Basic", (), {}))  # the class of symbols, of which there are none yet
-        _postpone(_SHAPES, **{name: _of_numbers(name) for name in _ANSWERS})
+        _postpone(_SHAPES, None, **{name: _of_numbers(name) for name in _ANSWERS})
         with mock.patch.object(torch.distributed, "is_available", lambda: False), _hidden("scipy"):
             importlib.import_module("transformers.modeling_utils")
         importlib.import_module("spikeaudio.pipeline")

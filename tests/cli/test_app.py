@@ -103,8 +103,9 @@ def test_a_voice_to_speak_with(run: Run, clip: Path, tmp_path: Path) -> None:
     assert run("speak", "hello", "-o", plain)[0] == 0 == run("speak", "hello", "-o", voiced, "--voice", voice)[0]
     assert plain.read_bytes() != voiced.read_bytes()
     refused(run("speak", "hello", "-o", tmp_path / "a.wav", "--voice", tmp_path / "no.wav"), "no.wav")
-    for command, what in (("speak", "hello"), ("chat", clip)):
-        refused(run(command, what, "-o", tmp_path / "a.wav", "--voice", clip), "a voice must be a recording of")
+    code, _, err = run("speak", "hello", "-o", tmp_path / "a.wav", "--voice", clip)  # the best part of a longer voice
+    assert code == 0, err
+    assert (tmp_path / "a.wav").read_bytes() != plain.read_bytes()
 
 
 def test_tokenize_and_detokenize(run: Run, clip: Path, tmp_path: Path) -> None:
