@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from spikeaudio.pipeline import SpikeAudio
 from tests.fixtures.checkpoint import thinking_checkpoint, tiny_checkpoint  # noqa: F401 (fixtures)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -40,3 +41,9 @@ def checkpoint() -> Path:
     if not (CHECKPOINT / "config.json").is_file():
         pytest.skip(f"no shipped checkpoint: {CHECKPOINT} holds no config.json (recipes/tiny trains it)")
     return CHECKPOINT
+
+
+@pytest.fixture(scope="module")
+def random_model(tiny_checkpoint: Path) -> SpikeAudio:  # noqa: F811 (a fixture)
+    """The facade on the complete checkpoint with random weights; each file of tests has its own."""
+    return SpikeAudio.from_pretrained(tiny_checkpoint)

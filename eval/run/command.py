@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, help="at most so many samples per task, drawn by their ids")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random number")
     parser.add_argument("--batch", type=int, default=8, help="samples that are answered together, at most")
-    parser.add_argument("--backend", choices=("accelerate", "ray"), default="accelerate", help="sharing library")
+    parser.add_argument("--backend", choices=("accelerate", "ray"), default="accelerate", help="runs the workers")
     parser.add_argument("--workers", type=int, help="actors of --backend ray; default: one per GPU, else per CPU")
     parser.add_argument("--costs", type=int, default=0, help="count the operations of so many samples per task")
 

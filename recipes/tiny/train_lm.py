@@ -45,7 +45,8 @@ TTS_VOICE = "rh_bdl"
 FEATURE_NOISE = (0.0, 0.1, 0.3)  # in standard deviations of the features, one drawn per example
 CODE_REPLACED = (0.0, 0.1, 0.2)  # share of input codes replaced at random, one drawn per example
 # The training clips are single sentences of at most 12 s, cut to their sound, with up to 0.25 s of silence around some.
-# Below the threshold are 38 of 40 clips of LibriSpeech and 28 of 30 of LJ Speech, and none of 62 right bundled ones.
+# Below the threshold are 38 of 40 clips of LibriSpeech and 40 of 40 of LJ Speech, and none of 62 right bundled ones
+# (eval/benchmarks/uncertainty.py).
 HEARING = {"piece_seconds": 5.0, "longest_pause": 0.3, "longest_seconds": 12.0, "score_threshold": -0.3}
 # It sees single turns, and no typed question with a spoken answer. Of 80 right answers none has a lower score, of 40
 # typed questions outside of the domain 36 have one.

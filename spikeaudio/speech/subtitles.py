@@ -13,10 +13,8 @@ def render(transcript: Transcript, format: str) -> str:
 
     >>> from spikeaudio.speech.result import Transcript, TranscriptSegment
     >>> said = TranscriptSegment(0.5, 1.5, "how are you", score=-0.1, no_speech=0.0)
-    >>> print(render(Transcript("how are you", (said,), duration=2.0), "srt"))
-    1
-    00:00:00,500 --> 00:00:01,500
-    how are you
+    >>> render(Transcript("how are you", (said,), duration=2.0), "srt")
+    '1\\n00:00:00,500 --> 00:00:01,500\\nhow are you'
 
     Args:
         transcript: with times.

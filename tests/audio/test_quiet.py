@@ -100,7 +100,7 @@ def test_a_note_that_decays_is_kept_whole() -> None:
     assert span.first / RATE == pytest.approx(1.0, abs=0.08) and span.last / RATE > 3.0
 
 
-def test_an_hour_is_found_in_little_memory() -> None:
+def test_one_second_in_an_hour_of_silence() -> None:
     hour = torch.zeros(3600 * 8000)
     hour[1800 * 8000 : 1801 * 8000] = speech(2.0)[:8000]
     ((first, last),) = sounding_spans(hour, 8000, 0.3, 0.3)

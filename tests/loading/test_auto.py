@@ -45,11 +45,6 @@ def model(tiny_checkpoint: Path) -> SpikeAudioForSpeechGeneration:
 
 
 @pytest.fixture(scope="module")
-def facade(tiny_checkpoint: Path) -> SpikeAudio:
-    return SpikeAudio.from_pretrained(tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def wav() -> np.ndarray:
     return (np.random.default_rng(0).standard_normal(RATE) * 0.1).astype(np.float32)
 
@@ -84,12 +79,12 @@ def test_model_round_trip_is_bit_equal(model: Any, messages: Any, processor: Any
 # -- generate ----------------------------------------------------------------------------------------------------------
 
 
-def test_generate_fills_audio(model: Any, processor: Any, messages: Any, facade: SpikeAudio) -> None:
+def test_generate_fills_audio(model: Any, processor: Any, messages: Any, random_model: SpikeAudio) -> None:
     prompt = processor.apply_chat_template(messages, output_modalities="both")
     output = model.generate(**prompt, generation_mode="audio", return_dict_in_generate=True, max_new_tokens=12)
     assert output.sequences.shape == output.audio_sequences.shape
     assert len(output.audio_codes) == len(output.audio) == 1
-    assert torch.equal(output.audio[0], facade.decoder.decode(output.audio_codes[0]))
+    assert torch.equal(output.audio[0], random_model.decoder.decode(output.audio_codes[0]))
 
 
 def test_generation_mode_overrules_the_prompt(model: Any, processor: Any, messages: Any) -> None:
@@ -127,11 +122,11 @@ def test_text_streamers(model: Any, processor: Any, messages: Any, capsys: pytes
     thread.join()
 
 
-def test_audio_text_streamer(model: Any, processor: Any, messages: Any, facade: SpikeAudio) -> None:
+def test_audio_text_streamer(model: Any, processor: Any, messages: Any, random_model: SpikeAudio) -> None:
     prompt = processor.apply_chat_template(messages, output_modalities="both")
     options = {**prompt, **SAMPLED, "max_new_tokens": 30}
     expected = model.generate(**options, generator=torch.Generator().manual_seed(0))
-    streamer = AudioTextStreamer(processor, facade.decoder)
+    streamer = AudioTextStreamer(processor, random_model.decoder)
     options |= {"streamer": streamer, "generator": torch.Generator().manual_seed(0)}
     thread = Thread(target=model.generate, kwargs=options)
     thread.start()
@@ -162,52 +157,54 @@ def test_generate_without_voice(model: Any, processor: Any, messages: Any, tmp_p
 # -- pipelines ---------------------------------------------------------------------------------------------------------
 
 
-def test_speech_recognition_pipeline(tiny_checkpoint: Path, wav: np.ndarray, facade: SpikeAudio) -> None:
+def test_speech_recognition_pipeline(tiny_checkpoint: Path, wav: np.ndarray, random_model: SpikeAudio) -> None:
     recognize = pipeline("automatic-speech-recognition", model=str(tiny_checkpoint), device="cpu")
     options = {"generate_kwargs": {"max_new_tokens": 29}}  # as `transcribe` for 13 codes
-    assert recognize(wav, **options) == {"text": facade.transcribe(wav)}
-    assert recognize({"raw": wav, "sampling_rate": RATE}, **options)["text"] == facade.transcribe(wav)
+    assert recognize(wav, **options) == {"text": random_model.transcribe(wav)}
+    assert recognize({"raw": wav, "sampling_rate": RATE}, **options)["text"] == random_model.transcribe(wav)
     for integers in ((wav * 32767).astype(np.int16), (wav * 127 + 128).astype(np.uint8)):
-        assert recognize(integers.copy(), **options) == {"text": facade.transcribe(integers)}
+        assert recognize(integers.copy(), **options) == {"text": random_model.transcribe(integers)}
     batch = recognize([wav, wav[:8000]], batch_size=2, **options)
-    assert [item["text"] for item in batch] == facade.transcribe([wav, wav[:8000]])
+    assert [item["text"] for item in batch] == random_model.transcribe([wav, wav[:8000]])
 
 
-def test_text_to_audio_pipeline(tiny_checkpoint: Path, facade: SpikeAudio) -> None:
+def test_text_to_audio_pipeline(tiny_checkpoint: Path, random_model: SpikeAudio) -> None:
     speak = pipeline("text-to-audio", model=str(tiny_checkpoint), device="cpu")
     result = speak("hello world", generate_kwargs={"max_new_tokens": 20})
-    expected = facade.speak("hello world", max_new_tokens=20)
+    expected = random_model.speak("hello world", max_new_tokens=20)
     assert result["sampling_rate"] == 24000
     np.testing.assert_array_equal(result["audio"], expected.wav.numpy())
     chat = speak([{"role": "user", "content": "hello world"}], generate_kwargs={"max_new_tokens": 20})
     np.testing.assert_array_equal(chat["audio"], expected.wav.numpy())
 
 
-def test_text_to_waveform_reads_a_batch(tiny_checkpoint: Path, processor: Any, facade: SpikeAudio) -> None:
+def test_text_to_waveform_reads_a_batch(tiny_checkpoint: Path, processor: Any, random_model: SpikeAudio) -> None:
     model = AutoModelForTextToWaveform.from_pretrained(tiny_checkpoint)
     output = model.generate(**processor(["hello world", "how are you"]), max_new_tokens=20)
     for text, wave in zip(["hello world", "how are you"], output.audio, strict=True):
-        torch.testing.assert_close(wave, facade.speak(text, max_new_tokens=20).wav, atol=1e-4, rtol=0)
+        torch.testing.assert_close(wave, random_model.speak(text, max_new_tokens=20).wav, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("text", ["Hello world. How are you?", "Dr. Smith said: hello! 你好.", "word " * 50])
-def test_text_to_audio_reads_sentences_as_the_facade_does(tiny_checkpoint: Path, facade: SpikeAudio, text: str) -> None:
+def test_text_to_audio_reads_sentences_as_the_facade_does(
+    tiny_checkpoint: Path, random_model: SpikeAudio, text: str
+) -> None:
     speak = pipeline("text-to-audio", model=str(tiny_checkpoint), device="cpu")
     options: dict[str, Any] = {"max_new_tokens": 10, "audio_temperature": 1.0, "seed": 4, "candidates": 2}
-    expected = facade.speak(text, **options).wav.numpy()
+    expected = random_model.speak(text, **options).wav.numpy()
     np.testing.assert_array_equal(speak(text, generate_kwargs=options)["audio"], expected)
     np.testing.assert_array_equal(speak(text, forward_params=options)["audio"], expected)
     batched = speak([text, "hello"], batch_size=2, generate_kwargs=options)
     np.testing.assert_array_equal(batched[0]["audio"], expected)
-    np.testing.assert_array_equal(batched[1]["audio"], facade.speak("hello", **options).wav.numpy())
+    np.testing.assert_array_equal(batched[1]["audio"], random_model.speak("hello", **options).wav.numpy())
 
 
-def test_any_to_any_pipeline(tiny_checkpoint: Path, messages: Any, wav: np.ndarray, facade: SpikeAudio) -> None:
+def test_any_to_any_pipeline(tiny_checkpoint: Path, messages: Any, wav: np.ndarray, random_model: SpikeAudio) -> None:
     respond = pipeline("any-to-any", model=str(tiny_checkpoint), device="cpu")
     text = respond(text=messages, max_new_tokens=8, return_full_text=False)[0]["generated_text"]
-    assert text.strip() == facade.chat(messages, speech=False, max_new_tokens=8).text
+    assert text.strip() == random_model.chat(messages, speech=False, max_new_tokens=8).text
     spoken = respond(text=messages, max_new_tokens=12, generation_mode="audio")[0]["generated_audio"]
-    expected = facade.chat(messages, max_new_tokens=12)
+    expected = random_model.chat(messages, max_new_tokens=12)
     assert expected.wav is not None
     np.testing.assert_array_equal(spoken, expected.wav.numpy())
     pair = respond(text="hello", audio=wav, max_new_tokens=8, return_full_text=False)[0]["generated_text"]

@@ -13,17 +13,6 @@ import pytest
 import soundfile
 import torch
 import train_lm
-import train_tokenizer
-from augmentation import (
-    QUIET_SECONDS,
-    add_noise,
-    augment,
-    change_speed,
-    mask_spectrogram,
-    noise_bank,
-    with_quiet,
-)
-from noise import noise, noise_rows
 from questions import facts, number
 from safetensors.torch import save_file
 from train_tokenizer import BATCH_SECONDS, Batches, grow
@@ -31,51 +20,11 @@ from train_tokenizer import BATCH_SECONDS, Batches, grow
 from eval.task import ASR
 from eval.tasks.manifest import read_samples
 from eval.tiny_floors import Floors
-from spikeaudio import SpikeAudioConfig
 from spikeaudio.prompt.normalization import normalize_text
 from spikeaudio.tokenizer.configuration import WhisperVQConfig
 from spikeaudio.training.corpus import PackedCorpus
-from spikeaudio.training.objectives.tokenizer import TokenizerTrainer, spell
-
-FACT = facts()[0]
-SENTENCES = ["he went home", "she came back"] * 200
-ROWS = [  # text, kind, voice, and whatever else describes a clip
-    (FACT.questions[0], "question", "rh_bdl", {"domain": FACT.domain, "answer": FACT.answer}),
-    (FACT.answer, "answer", "rh_bdl", {"domain": FACT.domain}),
-    ("he went home", "open", "rh_bdl", {}),
-    ("three", "digit", "fsdd_jackson", {"speaker": "jackson"}),
-    ("four", "digit", "fsdd_theo", {"speaker": "theo"}),
-    ("", "music", "fluid", {"instrument": "flute", "tempo": "slow", "count": 2, "symbols": [4, 4]}),
-    ("", "music", "fluid", {"instrument": "organ", "tempo": "fast", "count": 1, "symbols": [5]}),
-    ("", "noise", "noise", {}),
-]
-CODES_PER_CLIP = 10
-FEATURES = 4
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> PackedCorpus:
-    """Eight clips of 0.8 s, packed and encoded; the first code of every clip is its index."""
-    rng = np.random.default_rng(0)
-    samples = 12800
-    rows = [
-        {"id": str(i), "text": text, "kind": kind, "voice": voice, "split": "train", "seconds": samples / 16000}
-        | {"start_16k": i * samples, "samples_16k": samples, "start_24k": 0, "samples_24k": 1}
-        | more
-        for i, (text, kind, voice, more) in enumerate(ROWS)
-    ]
-    (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    np.save(tmp_path / "audio_16k.npy", rng.integers(-3000, 3000, len(rows) * samples).astype(np.int16))
-    np.save(tmp_path / "audio_24k.npy", np.zeros(1, np.int16))
-    names = [*(row["id"] for row in rows), "quiet_0"]
-    np.save(tmp_path / "codes.npy", np.repeat(np.arange(len(names), dtype=np.int16), CODES_PER_CLIP))
-    np.save(tmp_path / "features.npy", rng.standard_normal((len(names) * CODES_PER_CLIP, FEATURES)).astype(np.float16))
-    spans = [
-        {"id": name, "version": 0, "start": i * CODES_PER_CLIP, "length": CODES_PER_CLIP}
-        for i, name in enumerate(names)
-    ]
-    (tmp_path / "codes.jsonl").write_text("".join(json.dumps(span) + "\n" for span in spans))
-    return PackedCorpus(tmp_path)
+from spikeaudio.training.objectives.tokenizer import TokenizerTrainer
+from tests.fixtures.tiny_corpus import CODES_PER_CLIP, ROWS, SENTENCES, Letters
 
 
 def test_facts_have_one_answer_per_question_and_only_sayable_text() -> None:
@@ -87,30 +36,6 @@ def test_facts_have_one_answer_per_question_and_only_sayable_text() -> None:
     assert [number(n) for n in (0, 19, 40, 121)] == ["zero", "nineteen", "forty", "one hundred twenty one"]
     with pytest.raises(ValueError, match=r"0\.\.199"):
         number(200)
-
-
-@pytest.mark.parametrize("samples", [1, 399, 16000])
-def test_augmentation_keeps_length_and_range(samples: int) -> None:
-    noises = list(noise_bank(1.0))
-    for wav in (np.zeros(samples, np.float32), np.ones(samples, np.float32)):
-        for seed in range(20):
-            out = augment(wav, noises, np.random.default_rng(seed))
-            assert out.shape == wav.shape and np.isfinite(out).all() and abs(out).max() <= 1
-            np.testing.assert_array_equal(out, augment(wav, noises, np.random.default_rng(seed)))
-
-
-def test_noise_is_added_at_the_asked_level() -> None:
-    wav = np.sin(np.arange(16000) * 0.1).astype(np.float32)
-    added = add_noise(wav, noise_bank(1.0)[0], 20.0, np.random.default_rng(0)) - wav
-    assert 10 * np.log10((wav**2).mean() / (added**2).mean()) == pytest.approx(20, abs=0.01)
-
-
-def test_speed_changes_length_and_pitch() -> None:
-    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
-    fast = change_speed(tone, 1.25)
-    assert len(fast) == 12800
-    peak = np.abs(np.fft.rfft(fast)).argmax() * 16000 / len(fast)
-    assert peak == pytest.approx(550, abs=2)
 
 
 def test_a_killed_encoding_goes_on(
@@ -162,94 +87,6 @@ class InThisProcess:
     map = staticmethod(map)
 
 
-@pytest.mark.parametrize(("kind", "most"), [("music", 0.05), ("digit", 0.2), ("open", 0.12)])
-def test_more_renderings_keep_to_their_speeds(kind: str, most: float) -> None:
-    tone = 0.1 * np.sin(np.arange(32000) / 10).astype(np.float32)
-    factors = []
-    for seed in range(40):
-        wav = encode_corpus.disturbed(tone, kind, np.random.default_rng(seed))
-        power = np.convolve(wav**2, np.ones(320) / 320, "same")
-        factors.append(len(tone) / (power > 0.5 * np.median(power[power > 0.5 * power.max()])).sum())
-    assert 1 - 1.01 * most < min(factors) < 1 - 0.7 * most
-    assert 1 + 0.7 * most < max(factors) < 1 + 1.01 * most
-
-
-def test_quiet_before_between_and_after_clips() -> None:
-    """Up to 3 s each, silence or noise at least 15 dB below, and the clips themselves as they were."""
-    clips = [np.full(1600, value, np.float32) for value in (0.5, -0.5, 0.25)]
-    rms = float(np.sqrt(np.mean(np.concatenate(clips) ** 2)))
-    gaps: list[list[float]] = []
-    silent = noisy = 0
-    for seed in range(60):
-        joined = with_quiet(clips, np.random.default_rng(seed))
-        np.testing.assert_array_equal(joined, with_quiet(clips, np.random.default_rng(seed)))
-        ends, at, quiets = [], 0, []
-        for clip in clips:
-            begin = next(i for i in range(at, len(joined)) if np.array_equal(joined[i : i + len(clip)], clip))
-            quiets.append(joined[at:begin])
-            at = begin + len(clip)
-            ends.append(at)
-        quiets.append(joined[at:])
-        gaps.append([len(each) / 16000 for each in quiets])
-        for each in quiets:
-            if len(each) < 1600:
-                continue
-            level = float(np.sqrt(np.mean(each**2)))
-            silent, noisy = silent + (level == 0), noisy + (level > 0)
-            assert level <= 2 * rms * 10 ** (-15 / 20)  # a stretch of brown noise may be louder than all of it
-    for place in zip(*gaps, strict=True):
-        assert max(place) > 2.0 and min(place) < 0.2 and max(place) <= QUIET_SECONDS
-        assert 0.3 < sum(seconds <= 0.25 for seconds in place) / len(place) < 0.75
-    assert silent > 20 and noisy > 2 * silent - 30
-
-
-def test_renderings_have_quiet_around_them() -> None:
-    tone = 0.1 * np.sin(np.arange(8000) / 10).astype(np.float32)
-    longer = [len(encode_corpus.disturbed(tone, "open", np.random.default_rng(seed))) / 16000 for seed in range(60)]
-    assert max(longer) > 4.0 and min(longer) < 1.1 and max(longer) < 0.6 + 2 * QUIET_SECONDS
-
-
-def test_joined_clips_have_pauses(examples: train_lm.Examples, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_lm, "TASKS", {"asr": 1.0})
-    monkeypatch.setattr(train_lm, "ASR_KINDS", {"open": 1.0})
-    monkeypatch.setattr(train_lm, "JOINED", {"open": (1.0, 2)})
-    monkeypatch.setattr(train_lm, "CODE_REPLACED", (0.0,))
-    quiet_code = len(ROWS)
-    lengths = []
-    for seed in range(30):
-        example = examples.draw(np.random.default_rng(seed))["example"]
-        codes = example.audio_input_ids[example.audio_feature_mask] - examples.config.audio_token_offset
-        quiet = (codes == quiet_code).nonzero().flatten().tolist()
-        assert not quiet or (quiet[0] == CODES_PER_CLIP and quiet == list(range(quiet[0], quiet[-1] + 1)))
-        assert len(codes) == 2 * CODES_PER_CLIP + len(quiet)
-        lengths.append(len(quiet))
-    assert max(lengths) == CODES_PER_CLIP and min(lengths) < 3
-
-
-def test_masks_grow_with_strength() -> None:
-    mel = torch.randn(2, 80, 300).clamp(-4, 4)
-    frames = [300, 7]
-    assert torch.equal(mask_spectrogram(mel.clone(), frames, [0.0, 0.0], np.random.default_rng(0)), mel)
-    assert torch.equal(mask_spectrogram(mel.clone(), frames, [0.0, 1.0], np.random.default_rng(0))[0], mel[0])
-    masked = mask_spectrogram(mel.clone(), frames, [1.0, 1.0], np.random.default_rng(0))
-    assert 0 < (masked != mel).float().mean() < 0.6
-
-
-def test_a_masked_note_is_no_note(corpus: PackedCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    strengths: list[float] = []
-    monkeypatch.setattr(train_tokenizer, "mask_spectrogram", lambda mel, frames, given, rng: strengths.extend(given))
-    music = [row for row in corpus.rows if row["kind"] == "music"]
-    Batches(corpus, music, 100)(90)
-    assert strengths and not any(strengths)
-    Batches(corpus, [row for row in corpus.rows if row["kind"] == "open"], 100)(90)
-    assert strengths[-1] == pytest.approx(0.4)
-
-
-def test_sustained_instruments_are_drawn_twice_as_often(corpus: PackedCorpus) -> None:
-    music = [row["instrument"] for row in Batches(corpus, corpus.rows, 100).by_kind["music"]]
-    assert sorted(music) == ["flute", "flute", "organ", "organ"]
-
-
 def test_strangers_voices_come_after_the_corpus_that_was_there() -> None:
     jobs = [row for row in make_corpus.speech_jobs(SENTENCES, scale=0.02) if row["split"] != "unheard"]
     strange = [row["voice"] in make_corpus.STRANGERS for row in jobs]
@@ -263,16 +100,6 @@ def test_unheard_sentences_are_in_no_other_split() -> None:
     texts = {split: {row["text"] for row in jobs if row["split"] == split} for split in ("train", "test", "unheard")}
     assert len(texts["unheard"]) == 20 and not texts["unheard"] & (texts["train"] | texts["test"])
     assert make_corpus.TTS_VOICE not in {row["voice"] for row in jobs if row["split"] == "unheard"}
-
-
-def test_noise_clips(tmp_path: Path) -> None:
-    clips = [noise(np.random.default_rng(seed)) for seed in range(30)]
-    for clip in clips:
-        assert 8000 <= len(clip) <= 80000
-        assert np.sqrt((clip**2).mean()) == pytest.approx(0.06, rel=1e-3)
-    rows = noise_rows(tmp_path, 10)
-    assert [row["split"] for row in rows].count("test") == 2
-    assert all(Path(row["file"]).is_file() and row["text"] == "" for row in rows)
 
 
 def test_tokenizer_batches_depend_on_the_step_alone(corpus: PackedCorpus) -> None:
@@ -320,30 +147,6 @@ def test_a_grown_tokenizer_computes_what_the_shallow_one_did(tmp_path: Path) -> 
         wrong = {f"model.{k}": v for k, v in shallow.state_dict().items() if "fc1" not in k}
         save_file(wrong, tmp_path / "state.safetensors")
         grow(tokenizer_trainer(2), tmp_path)
-
-
-class Letters:
-    """A text tokenizer of single letters, with the ids of a real one above its control tokens."""
-
-    def __call__(self, text: str) -> dict[str, list[int]]:
-        return {"input_ids": [40 + letter for letter in spell(text)]}
-
-
-@pytest.fixture
-def examples(corpus: PackedCorpus) -> train_lm.Examples:
-    control = ("blank", "text_eos", "media_begin", "media_end", "msg_end", "speech_text", "speech_both", "think_end")
-    config = SpikeAudioConfig(
-        **train_lm.SIZE,
-        vocab_size=100 + 64,
-        audio_token_offset=100,
-        num_audio_codes=64,
-        audio_feature_dim=FEATURES,
-        user_start_token_id=20,
-        assistant_start_token_id=21,
-        pad_token_id=0,
-        **{f"{name}_token_id": i for i, name in enumerate(control)},
-    )
-    return train_lm.Examples(corpus, Letters(), config, "theo")
 
 
 def test_every_job_is_drawn_and_the_speaker_left_out_never(examples: train_lm.Examples) -> None:

@@ -31,11 +31,6 @@ def model(checkpoint: Path) -> SpikeAudio:
 
 
 @pytest.fixture(scope="module")
-def random_model(tiny_checkpoint: Path) -> SpikeAudio:
-    return SpikeAudio.from_pretrained(tiny_checkpoint)
-
-
-@pytest.fixture(scope="module")
 def clips() -> list[Tensor]:
     return [load_audio(SAMPLES / name, RATE) for name in SAID]
 
@@ -143,7 +138,7 @@ def test_long_recordings_through_the_pipeline(model: SpikeAudio, checkpoint: Pat
             refused()
 
 
-def test_an_hour_is_transcribed_in_little_memory(random_model: SpikeAudio, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_word_in_an_hour_of_silence(random_model: SpikeAudio, monkeypatch: pytest.MonkeyPatch) -> None:
     """One word in an hour of silence costs one prompt."""
     monkeypatch.setattr(random_model.processor, "longest_pause", 0.3)
     hour = np.zeros(3600 * RATE, np.float32)

@@ -8,18 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    Phi3Config,
-    Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2ForCausalLM,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from spikeaudio.lm.modeling import SpikeAudioForConditionalGeneration
@@ -28,84 +21,28 @@ from spikeaudio.spiking.conversion import spiking_layers, to_dense
 from spikeaudio.spiking.layers.linear import PackedSpikingLinear, SpikingLinear
 from spikeaudio.spiking.neurons.gif import GIF, GIFNeuron
 from spikeaudio.spiking.neurons.threshold import MeanThreshold
-from spikeaudio.spiking.preparation import block_conversion
 from spikeaudio.spiking.preparation.block_stream import BlockStream
 from spikeaudio.spiking.preparation.calibration import calibrate, rotate_model
 from spikeaudio.spiking.preparation.input_moments import InputMoments
 from spikeaudio.spiking.preparation.settings import ConversionSettings
 from spikeaudio.spiking.transforms.outliers import inject_outliers
 from spikeaudio.spiking.transforms.rotation import find_layout
-from tests.fixtures.tiny_qwen2 import SIZES, tiny_qwen2
-
-VOCABULARY, LENGTH = SIZES["vocab_size"], 12
-EVERYTHING = {"rotate": True, "shift": True, "neuron": GIF(salient_share=0.1)}
-
-
-def qwen2(**sizes: int) -> Qwen2ForCausalLM:
-    torch.manual_seed(0)
-    return tiny_qwen2(tie_word_embeddings=True, **sizes)
-
-
-def llama() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**SIZES)).eval()
-
-
-def gptq(**keys: Any) -> ConversionSettings:
-    return ConversionSettings(GIFConfig(**keys), "gptq")
-
-
-def rounded(neuron: GIF | None = None, saliency: Any = "first_order", **keys: Any) -> ConversionSettings:
-    return ConversionSettings(GIFConfig(neuron, **keys), "round", saliency=saliency)
-
-
-def text_batches() -> list[dict[str, Tensor]]:
-    """Two batches; a row of the second is padded on the left."""
-    ids = torch.randint(VOCABULARY, (2, 3, LENGTH), generator=torch.Generator().manual_seed(1))
-    mask = torch.ones(3, LENGTH).long()
-    mask[1, :4] = 0
-    return [{"input_ids": ids[0]}, {"input_ids": ids[1], "attention_mask": mask}]
-
-
-def two_streams(folder: Path, dtype: torch.dtype) -> SpikeAudioForConditionalGeneration:
-    return SpikeAudioForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-
-
-def audio_batches(model: SpikeAudioForConditionalGeneration) -> list[dict[str, Tensor]]:
-    """One batch of both streams, with four heard codes and their features in every row."""
-    rng, config = torch.Generator().manual_seed(1), model.config
-    first, last = config.audio_token_offset, config.audio_token_offset + config.num_audio_codes
-    heard = torch.zeros(3, LENGTH, dtype=torch.bool)
-    heard[:, 3:7] = True
-    return [
-        {
-            "input_ids": torch.randint(first, (3, LENGTH), generator=rng),
-            "audio_input_ids": torch.randint(first, last, (3, LENGTH), generator=rng),
-            "audio_feature_mask": heard,
-            "audio_features": torch.randn(3, 4, config.audio_feature_dim, generator=rng),
-        }
-    ]
-
-
-@torch.no_grad()
-def logits(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    out = model.eval()(**batch)
-    return torch.stack([out.logits, out.audio_logits]) if "audio_logits" in out else out.logits
-
-
-def generated(model: nn.Module) -> Tensor:
-    """Greedy continuation, on a cache."""
-    prompt = torch.tensor([[1, 5, 9, 3]])
-    ids = {"input_ids": prompt}
-    if isinstance(model, SpikeAudioForConditionalGeneration):
-        ids["audio_input_ids"] = torch.full_like(prompt, model.config.blank_token_id)
-    out = model.generate(**ids, max_new_tokens=6, do_sample=False)
-    return out if isinstance(out, Tensor) else out.sequences
-
-
-def same_state(one: nn.Module, other: nn.Module) -> bool:
-    first, second = one.state_dict(), other.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+from tests.fixtures.conversions import (
+    EVERYTHING,
+    LENGTH,
+    audio_batches,
+    generated,
+    gptq,
+    llama,
+    logits,
+    phi3,
+    qwen2,
+    qwen3,
+    rounded,
+    same_state,
+    text_batches,
+    two_streams,
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -176,16 +113,6 @@ def test_padding_is_not_calibrated_on() -> None:
     assert tokens == [3 * LENGTH - 4] * 2
 
 
-def qwen3() -> Qwen3ForCausalLM:
-    torch.manual_seed(0)
-    return Qwen3ForCausalLM(Qwen3Config(**SIZES, head_dim=8)).eval()
-
-
-def phi3() -> Phi3ForCausalLM:
-    torch.manual_seed(0)
-    return Phi3ForCausalLM(Phi3Config(**SIZES, pad_token_id=0)).eval()
-
-
 @pytest.mark.parametrize("make", [qwen3, phi3])
 @pytest.mark.parametrize("method", ["round", "gptq", "blocks"])
 def test_other_families_reload_bit_equal(tmp_path: Path, make: Callable[[], PreTrainedModel], method: Any) -> None:
@@ -251,53 +178,6 @@ def test_layers_of_one_input_share_a_mask(saliency: Any) -> None:
     assert {layer.salient_channels for _, layer in report.layers()} == {3, 4}
 
 
-class Killed(Exception):
-    pass
-
-
-@pytest.mark.parametrize("method", ["gptq", "train"])
-@pytest.mark.parametrize("finished", [0, 1, 3])
-def test_killed_and_resumed_conversion_gives_the_same_bits(
-    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: int, method: Any
-) -> None:
-    """Killed in the middle of a block, with a half-written file left behind."""
-    asked = ConversionSettings(GIFConfig(**EVERYTHING), method, quanta=(None, 2.0))
-    fresh = two_streams(tiny_checkpoint, torch.float32)
-    batches = audio_batches(fresh)
-    expected = calibrate(fresh, batches, asked)
-    quantize, calls = block_conversion.BlockConversion._quantize, []
-
-    def dying(self: block_conversion.BlockConversion, group: list[str]) -> None:
-        calls.append(group)
-        if len(calls) == 4 * finished + 3:  # in the third group of the block after
-            raise Killed
-        quantize(self, group)
-
-    monkeypatch.setattr(block_conversion.BlockConversion, "_quantize", dying)
-    with pytest.raises(Killed):
-        calibrate(two_streams(tiny_checkpoint, torch.float32), batches, asked, tmp_path)
-    assert len(list(tmp_path.glob("*.safetensors"))) == finished
-    (tmp_path / f"model.layers.{finished}.part").write_bytes(b"half")
-    monkeypatch.setattr(block_conversion.BlockConversion, "_quantize", quantize)
-    resumed = two_streams(tiny_checkpoint, torch.float32)
-    report = calibrate(resumed, iter(batches), asked, tmp_path)
-    assert same_state(resumed, fresh)
-    assert resumed.config.quantization_config.to_dict() == fresh.config.quantization_config.to_dict()
-    for (name, layer), (other, twin) in zip(report.layers(), expected.layers(), strict=True):
-        assert name == other and layer.relative_error == twin.relative_error and layer.quanta == twin.quanta
-    resumed.save_pretrained(tmp_path / "a")
-    fresh.save_pretrained(tmp_path / "b")
-    one, other = (load_file(tmp_path / folder / "model.safetensors") for folder in "ab")
-    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def test_a_folder_of_another_conversion_is_refused(tmp_path: Path) -> None:
-    calibrate(qwen2(), text_batches(), rounded(), tmp_path)
-    for batches, asked in ((text_batches()[:1], rounded()), (text_batches(), gptq(rotate=True))):
-        with pytest.raises(ValueError, match="belongs to another conversion"):
-            calibrate(qwen2(), batches, asked, tmp_path)
-
-
 def test_blocks_can_stay_dense() -> None:
     for method in ("gptq", "blocks"):
         model = qwen2()
@@ -305,55 +185,6 @@ def test_blocks_can_stay_dense() -> None:
         report = calibrate(model, text_batches(), ConversionSettings(config, method, passes=2))  # type: ignore[arg-type]
         assert list(report.blocks) == ["model.layers.1"]
         assert all(name.startswith("model.layers.1.") for name, _ in spiking_layers(model))
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_damaged_weights_are_refused_before_anything_changes(value: float) -> None:
-    model = qwen2()
-    with torch.no_grad():
-        model.model.layers[1].mlp.up_proj.weight[3, 2] = value
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match=r"layers\.1\.mlp\.up_proj\.weight holds NaN or infinity"):
-        calibrate(model, text_batches(), rounded(rotate=True))
-    state = model.state_dict()
-    assert all(torch.equal(state[name].nan_to_num(), tensor.nan_to_num()) for name, tensor in before.items())
-
-
-def test_errors() -> None:
-    model, batches = qwen2(), text_batches()
-    with pytest.raises(ValueError, match="batches is empty"):
-        calibrate(qwen2(), [], gptq())
-    with pytest.raises(ValueError, match=r"targets must name layers of decoder blocks .*, got \['lm_head'\]"):
-        calibrate(model, batches, gptq(targets=["lm_head", "q_proj"]))
-    with pytest.raises(ValueError, match="a search for quanta needs a neuron that has some, got 'spikelm'"):
-        ConversionSettings(GIFConfig({"type": "spikelm"}), quanta=(2.0,))
-    with pytest.raises(ValueError, match="quanta must be positive"):
-        ConversionSettings(quanta=(-2.0,))
-    with pytest.raises(ValueError, match="method must be one of train, blocks, gptq, round, got 'ternary'"):
-        ConversionSettings(method="ternary")  # type: ignore[arg-type]
-    calibrate(model, batches, rounded(targets=["q_proj", "up_proj"]))
-    assert len(dict(spiking_layers(model))) == 4
-    with pytest.raises(ValueError, match="packed already"):
-        calibrate(model, batches, gptq())
-    rotated = qwen2()
-    calibrate(rotated, batches, ConversionSettings(GIFConfig(rotate=True), "train"))
-    with pytest.raises(ValueError, match="rotated already"):
-        calibrate(rotated, batches, gptq())
-
-
-def test_a_second_calibration_after_training(tmp_path: Path) -> None:
-    """Prepared, saved with real weights, loaded (to be trained), calibrated again and packed."""
-    model, batches = qwen2(), text_batches()
-    config = GIFConfig(rotate=True, shift=True)
-    expected = logits(model, batches[0])
-    calibrate(model, batches, ConversionSettings(config, "train"))
-    model.save_pretrained(tmp_path / "real")
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "real")
-    calibrate(model, batches, ConversionSettings(config, "gptq"))
-    model.save_pretrained(tmp_path / "packed")
-    again = AutoModelForCausalLM.from_pretrained(tmp_path / "packed")
-    assert torch.equal(logits(again, batches[0]), logits(model, batches[0]))
-    assert (logits(again, batches[0]) - expected).norm() < 0.5 * expected.norm()
 
 
 def test_noise_filter_is_least_squares() -> None:
