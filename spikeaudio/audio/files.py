@@ -16,6 +16,7 @@ from spikeaudio.audio.sound import Sound, read_sound
 
 logger = logging.getLogger(__name__)
 
+_WRITTEN_SAMPLES = 1 << 16  # at once: libsndfile's Vorbis encoder crashes on some minutes in one piece
 _MORE_SECONDS = 0.2  # decoders differ by the silence that an encoder adds
 
 
@@ -128,7 +129,9 @@ def save_audio(path: str | Path, wav: Tensor, sampling_rate: int) -> None:
     samples = check_wav(wav, name="wav").clamp(-1.0, 1.0).numpy()
     encoded = io.BytesIO()
     try:
-        soundfile.write(encoded, samples, sampling_rate, format=path.suffix[1:].upper())
+        with soundfile.SoundFile(encoded, "w", sampling_rate, channels=1, format=path.suffix[1:].upper()) as file:
+            for first in range(0, len(samples), _WRITTEN_SAMPLES):
+                file.write(samples[first : first + _WRITTEN_SAMPLES])
     except (soundfile.LibsndfileError, ValueError) as error:
         raise ValueError(f"cannot write {path}: {getattr(error, 'error_string', error)}") from error
     place = path.resolve()  # a link stays, its target is replaced

@@ -13,7 +13,7 @@ we cannot import it just to write into it, and transformers 5 asks no entry poin
 hook here: `_TableWatch`, a finder of the standard import system. It answers for the four modules that hold a table,
 has the table filled after its module has run, and leaves ``sys.meta_path`` with the last of them. Every other import
 passes it by. A table that exists already is filled at once. A fifth module is peft's: there, spiking layers close
-themselves to merging (:mod:`spikeaudio.spiking.layers.adapters`).
+themselves to merging (:mod:`spikeaudio.spiking.layers.adapters`). Where peft is never imported, the finder stays.
 
 Source: transformers 5.23 `models/auto`; `tests/loading/test_registration.py` tries every order of imports.
 """

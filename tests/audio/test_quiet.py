@@ -153,6 +153,13 @@ def test_the_part_in_which_the_most_is_said(rms: float, brown: bool) -> None:
     assert loudest(speech(2.0), RATE, 2.0) == (0, 2 * RATE)
 
 
+def test_a_bang_is_no_speech() -> None:
+    bang = torch.zeros(RATE)
+    bang[:2000] = 1.0
+    wav = torch.cat([bang, torch.zeros(4 * RATE), speech(2.0, rms=0.01), torch.zeros(RATE)])
+    assert loudest(wav, RATE, 2.0).first / RATE == pytest.approx(5.0, abs=0.1)
+
+
 def test_a_part_of_silence_is_as_good_as_any_other() -> None:
     first, last = loudest(torch.zeros(2 * RATE), RATE, 1.0)
     assert last - first == RATE and first >= 0

@@ -57,6 +57,9 @@ def test_speak(run: Run, tmp_path: Path) -> None:
         assert code == 0 and out.startswith(f"{output}: ")
     assert outputs[0].read_bytes() == outputs[1].read_bytes() != outputs[2].read_bytes()
     assert soundfile.info(outputs[0]).samplerate == 24000
+    assert run("speak", "hello world", "-o", outputs[1], "--speed", 2)[0] == 0
+    assert soundfile.info(outputs[1]).frames == pytest.approx(soundfile.info(outputs[0]).frames / 2, abs=1)
+    refused(run("speak", "hello world", "-o", outputs[1], "--speed", 9), "between 0.25 and 4")
 
 
 def test_a_voice_to_speak_with(run: Run, clip: Path, tmp_path: Path) -> None:

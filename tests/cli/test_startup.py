@@ -30,9 +30,13 @@ except SystemExit as stop:
     check = """
 for name in ("torch._dynamo.convert_frame", "torch.distributed.tensor", "scipy.optimize", "sympy.core"):
     assert name not in sys.modules, name
-import gc, torch
-assert gc.isenabled() and torch.distributed.is_available()
 print(len(sys.modules))
+import gc, torch
+from torch.fx.experimental.symbolic_shapes import guard_or_false  # ours still
+assert guard_or_false(True) and "sympy.core" not in sys.modules
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+assert guard_or_false(ShapeEnv().create_unbacked_symint() > 5) is False  # nobody can know
+assert gc.isenabled() and torch.distributed.is_available()
 assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).sum() == 4
 assert "torch._dynamo.convert_frame" in sys.modules
 import scipy.optimize, sympy
