@@ -71,7 +71,7 @@ def test_snippets_are_found() -> None:
 def test_readme_opens_with_its_two_commands() -> None:
     first = snippets((ROOT / "README.md").read_text())[0]
     commands = [line.partition("#")[0].strip() for line in first.code.splitlines() if line.partition("#")[0].strip()]
-    assert commands == ["pip install uv && uv run spikeaudio demo", "uv run --group dev pytest"]
+    assert commands == ["pip install uv && uv run spikeaudio demo", "uv run --group dev pytest -n 2"]
 
 
 def test_readme_is_short() -> None:
